@@ -1,0 +1,35 @@
+"""What plans are judged by: callables (latents, actions) -> cost, lower is better."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Judge(Protocol):
+    """The heads of a world model that a return is made of."""
+
+    def reward(self, latent: Tensor, action: Tensor) -> Tensor: ...
+    def termination(self, latent: Tensor) -> Tensor: ...
+    def value(self, latent: Tensor) -> Tensor: ...
+
+
+class Return:
+    """Minus the imagined return: discounted rewards, then the critics' value of where the plan ends.
+
+    What comes after an imagined end of the task counts by the probability that it has not ended.
+    """
+
+    def __init__(self, judge: Judge, discount: float) -> None:
+        self.judge, self.discount = judge, discount
+
+    def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """latents (B, N, T+1, D), actions (B, N, T, A) -> cost (B, N)."""
+        rewards = self.judge.reward(latents[:, :, :-1], actions)
+        goes_on = 1 - self.judge.termination(latents[:, :, 1:])
+        weight = (self.discount * goes_on).cumprod(2)
+        weight = torch.cat([torch.ones_like(weight[..., :1]), weight], 2)
+        return -((weight[..., :-1] * rewards).sum(2) + weight[..., -1] * self.judge.value(latents[:, :, -1]))
+

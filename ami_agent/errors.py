@@ -1,0 +1,59 @@
+"""What can go wrong for a user, each with the exit code the command line ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AmiError(Exception):
+    """A fault the user can understand: the message says what came, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(AmiError):
+    """A wrong name, flag, value or configuration."""
+
+    exit_code = 2
+
+
+class MissingError(AmiError):
+    """Something this machine lacks: a package, a GPU, OpenGL, a writable folder."""
+
+    exit_code = 3
+
+
+class ArtefactError(AmiError):
+    """A file that is corrupt, of another version, or unsafe."""
+
+    exit_code = 4
+
+
+class NumericalError(AmiError):
+    """Numbers that are no longer finite."""
+
+    exit_code = 5
+
+
+class ResourceError(AmiError):
+    """Out of disk or memory."""
+
+    exit_code = 6
+
+
+class LockedError(AmiError):
+    """Another process holds the home."""
+
+    exit_code = 75
+
+
+def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """At most `n` of `names` that look like `name`, whatever the case, best first."""
+    by_fold: dict[str, str] = {}
+    for candidate in names:
+        by_fold.setdefault(candidate.casefold(), candidate)
+    wanted = name.casefold()
+    close = get_close_matches(wanted, by_fold, n, cutoff=0.5)
+    parts = [fold for fold in by_fold if wanted and wanted in fold and fold not in close]
+    return [by_fold[fold] for fold in (close + parts)[:n]]

@@ -1,0 +1,176 @@
+"""The SQLite file under the store: made crash-safely, judged before it is opened, its errors given our names."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
+
+APPLICATION_ID = 0x414D4945  # "AMIE"
+SCHEMA_VERSION = 1
+# Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
+# out (an index needs no pictures). Latents stand apart, keyed by encoder, so that vectors of two encoders never mix.
+SCHEMA = """
+CREATE TABLE episode (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
+    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER NOT NULL, terminated INTEGER NOT NULL,
+    truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT;
+CREATE TABLE chunk (
+    episode INTEGER NOT NULL, part TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (episode, part)) STRICT;
+CREATE TABLE latent (
+    episode INTEGER NOT NULL, encoder TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (episode, encoder)) STRICT;
+"""
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
+
+
+class DamagedMemory(ArtefactError):
+    """The memory, or one episode of it, cannot be trusted. The file was left as it was found."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"memory {path} is damaged: {reason}. Nothing was changed; see: ami-agent memory verify")
+        self.reason = reason
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system raise into errors a user can act on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        named = _name(error, path)
+        if named is None:
+            raise
+        raise named from error
+    except UnicodeDecodeError as error:  # SQLite's message quotes a schema that is no longer text
+        raise DamagedMemory(path, "its schema is not readable") from error
+    except OSError as error:
+        kind = ResourceError if error.errno in NO_SPACE else MissingError
+        raise kind(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def _name(error: sqlite3.Error, path: Path) -> AmiError | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest a detail of it
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DamagedMemory(path, str(error))
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM):
+        return ResourceError(f"memory {path} could not be written or read: {error}; what it held is intact")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LockedError(f"memory {path} is in use by another process")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return MissingError(f"memory {path}: {error}")
+    return None
+
+
+def create(path: Path) -> None:
+    """Make an empty memory: written aside, synced, renamed, so that kill -9 leaves either none or a whole one.
+
+    Two processes may try at once: the second waits for the first on the file aside, then finds the work done.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".new")
+    try:
+        with open(aside, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():
+                return
+            file.truncate(0)
+            file.write(_image())
+            file.flush()
+            os.fsync(file.fileno())
+            os.rename(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _image() -> bytes:
+    """The bytes of a database with our schema and no episode."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; {SCHEMA}")
+        image = bytearray(db.serialize())
+    image[18:20] = b"\2\2"  # file format 2 is WAL: so the file is never in any other journal mode
+    return bytes(image)
+
+
+def judge(path: Path) -> None:
+    """Raise DamagedMemory if the file is not a memory that we can read. Reads only; never opens it with SQLite."""
+    with open(path, "rb") as file:
+        header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise DamagedMemory(path, "the file is empty (zero bytes)")
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise DamagedMemory(path, "its header is not that of a memory")
+    application, version = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
+    if application != APPLICATION_ID:
+        raise DamagedMemory(path, f"the file belongs to another application (id {application:#x})")
+    if version != SCHEMA_VERSION:
+        age = "a newer" if version > SCHEMA_VERSION else "an unknown"
+        raise DamagedMemory(path, f"it has {age} schema {version}, this ami-agent reads {SCHEMA_VERSION}")
+    page = int.from_bytes(header[16:18], "big")
+    expected = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
+    if expected > size and not unclean(path):
+        raise DamagedMemory(path, f"the file is cut short: {size} of {expected} bytes")
+
+
+def unclean(path: Path) -> bool:
+    """True if the last writer did not close the memory (or still has it open): part of it is in the log beside it."""
+    wal = Path(f"{path}-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    """Open a judged file. Raises DamagedMemory if its tables are not ours, or if it was left unclean and is corrupt."""
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    if read_only and not os.access(path.parent, os.W_OK) and not unclean(path):
+        uri += "&immutable=1"  # SQLite cannot make its shared-memory file there, and nobody can be writing
+    if not read_only and unclean(path):
+        # Looked at read-only: a writer would copy the log into a file that may be damaged.
+        with closing(connect(path, read_only=True)) as probe:
+            faults = quick_check(probe)
+        if faults:
+            raise DamagedMemory(path, faults[0])
+    db = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        db.text_factory = _text
+        db.execute("PRAGMA synchronous=FULL")  # in WAL mode: each commit is on the disk when it returns
+        found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
+        missing = [sql.split()[2] for sql in _tables() if sql not in found]
+        if missing:
+            raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
+    except BaseException as error:
+        db.close()
+        # The statements above are sound, so that one that fails means a file that is not.
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise DamagedMemory(path, str(error)) from error
+        raise
+    return db
+
+
+def _tables() -> list[str]:
+    return [sql.strip() for sql in SCHEMA.split(";") if sql.strip()]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # a flipped bit must reach the checksum, not end in a decoding error
+
+
+def quick_check(db: sqlite3.Connection) -> list[str]:
+    """What SQLite itself finds wrong with the file's structure; it cannot see a flipped bit inside a value."""
+    try:
+        found = [text for (text,) in db.execute("PRAGMA quick_check")]
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found

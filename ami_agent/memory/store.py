@@ -1,0 +1,271 @@
+"""The durable truth: every episode that was acknowledged, in one SQLite file (WAL, synchronous=FULL).
+
+A flipped bit passes SQLite's own check, so each row and each chunk carries a checksum, verified on every read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ami_agent.errors import MissingError
+from ami_agent.memory.database import DamagedMemory, connect, create, judge, named_errors, quick_check
+from ami_agent.memory.packing import check, digest, pack, unpack
+from ami_agent.protocols import Episode
+
+log = logging.getLogger(__name__)
+COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created"
+FILTERS = {
+    "environment": "environment = ?",
+    "session": "session = ?",
+    "success": "success = ?",
+    "encoder": "id IN (SELECT episode FROM latent WHERE encoder = ?)",
+    "since": "created >= ?",
+    "first": "id >= ?",
+}
+
+
+class EpisodeStore:
+    """Episodes on disk. One process writes (see `HomeLock`), any number read; one object belongs to one thread.
+
+    Opening creates a memory that does not exist; one that exists but is empty, cut, foreign or of another schema raises
+    DamagedMemory and is left as it is. Raises MissingError (no file to read, no permission), ResourceError (disk full),
+    LockedError (another process is writing for seconds); after each of them what was stored is intact.
+    """
+
+    def __init__(self, path: str | Path, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self.read_only = read_only
+        self.skipped = 0  # damaged episodes passed over by the latest `episodes(...)`
+        with named_errors(self.path):
+            if not self.path.exists():
+                if read_only:
+                    raise MissingError(f"there is no memory at {self.path}")
+                create(self.path)
+            judge(self.path)
+            self._db = connect(self.path, read_only)
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it; closing twice is harmless."""
+        self._db.close()
+
+    def __enter__(self) -> EpisodeStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, episode: Episode) -> int:
+        """Write the episode durably, then return its id; ids ascend and are never used twice.
+
+        Raises ValueError for arrays whose lengths disagree (T actions, T+1 observations) or actions or rewards that are
+        not finite, ResourceError if the disk is full; then nothing of the episode is kept.
+        """
+        check(episode)
+        senses = pack(episode.observation)
+        steps = {"action": episode.action, "reward": episode.reward}
+        if episode.surprise is not None:
+            steps["surprise"] = episode.surprise
+        packed_steps = pack(steps)
+        row = (
+            str(episode.environment),
+            str(episode.session),
+            int(episode.seed),
+            len(episode),
+            float(np.sum(episode.reward, dtype=np.float64)) + 0.0,  # -0.0 would come back as 0.0
+            int(episode.success),
+            int(episode.terminated),
+            int(episode.truncated),
+            str(episode.encoder) if episode.latent is not None else "",
+            time.time(),
+        )
+        with self._transaction():
+            insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            episode_id = self._db.execute(insert, (*row, digest("episode", repr(row).encode()))).lastrowid
+            assert episode_id is not None
+            self._put("chunk", "part", episode_id, "senses", senses)
+            self._put("chunk", "part", episode_id, "steps", packed_steps)
+            if episode.latent is not None:
+                self._put("latent", "encoder", episode_id, episode.encoder, pack({"latent": episode.latent}))
+        return episode_id
+
+    def set_latents(self, episode_id: int, latent: np.ndarray, encoder: str) -> None:
+        """Keep latent (T+1, D) by `encoder` beside those of other encoders, replacing an earlier one of the same.
+
+        Raises KeyError for an unknown episode, ValueError for another length or an empty encoder name.
+        """
+        check(replace(self.read(episode_id, senses=False), latent=latent, encoder=encoder), senses=False)
+        with self._transaction():
+            self._put("latent", "encoder", int(episode_id), encoder, pack({"latent": latent}))
+
+    def read(self, episode_id: int, encoder: str | None = None, senses: bool = True) -> Episode:
+        """The episode, exactly as it was appended; every byte is checked first.
+
+        encoder: whose latents to attach (default: those it was lived with). senses=False leaves `observation` empty,
+        much cheaper where there are images. Raises KeyError for an unknown id or encoder, DamagedMemory for a bad one.
+        """
+        episode_id = int(episode_id)  # moments hold numpy integers, which SQLite does not take
+        with named_errors(self.path):
+            query = f"SELECT {COLUMNS}, checksum FROM episode WHERE id = ?"
+            found = self._db.execute(query, (episode_id,)).fetchone()
+            if found is None:
+                raise KeyError(f"no episode {episode_id} in {self.path}")
+            row = found[:-1]
+            if digest("episode", repr(row).encode()) != found[-1]:
+                raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of its row")
+            observation = self._get("chunk", "part", episode_id, "senses") if senses else {}
+            steps = self._get("chunk", "part", episode_id, "steps")
+            latent, by = None, row[8] if encoder is None else encoder
+            if encoder is not None and encoder not in self.encoders(episode_id):
+                raise KeyError(f"episode {episode_id} has no latents by encoder {encoder!r}")
+            if by:
+                latent = self._get("latent", "encoder", episode_id, by)["latent"]
+        return Episode(
+            environment=row[0],
+            observation=observation,
+            action=steps["action"],
+            reward=steps["reward"],
+            terminated=bool(row[6]),
+            truncated=bool(row[7]),
+            success=bool(row[5]),
+            seed=row[2],
+            session=row[1],
+            latent=latent,
+            encoder=by,
+            surprise=steps.get("surprise"),
+        )
+
+    def ids(
+        self,
+        environment: str | None = None,
+        session: str | None = None,
+        success: bool | None = None,
+        encoder: str | None = None,
+        since: float | None = None,
+        first: int | None = None,
+    ) -> list[int]:
+        """Ascending ids of the episodes that match.
+
+        encoder: those with latents by it. since: created at or after, Unix seconds. first: ids from this one on.
+        """
+        values = (environment, session, success, encoder, since, first)
+        wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
+        where = " AND ".join(FILTERS[name] for name in wanted) or "1"
+        return [row[0] for row in self._rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
+
+    def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
+        """(id, episode) of those that match (see `ids`), with the latents of `encoder` if that is a filter.
+
+        Damaged ones are passed over, counted in `skipped` and logged.
+        """
+        self.skipped = 0
+        for episode_id in self.ids(**filters):
+            try:
+                episode = self.read(episode_id, filters.get("encoder"), senses)
+            except (DamagedMemory, KeyError) as error:  # listed, then not found: its table is damaged
+                self.skipped += 1
+                log.warning("skipped: %s", error)
+            else:
+                yield episode_id, episode
+
+    def lengths(self, environment: str | None = None) -> np.ndarray:
+        """(n, 2) int64: id and steps of each episode, ascending."""
+        # What is not read through its checksum may be anything: this makes it a number at least.
+        steps = "coalesce(CAST(steps AS INTEGER), 0)"
+        query = f"SELECT id, {steps} FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
+        rows = self._rows(query, environment)
+        return np.array(rows, np.int64).reshape(-1, 2)
+
+    def encoders(self, episode_id: int) -> list[str]:
+        """Whose latents of an episode are kept."""
+        return [
+            row[0] for row in self._rows("SELECT encoder FROM latent WHERE episode = ? ORDER BY 1", int(episode_id))
+        ]
+
+    def __len__(self) -> int:
+        return int(self._rows("SELECT count(*) FROM episode")[0][0])
+
+    @property
+    def steps(self) -> int:
+        """Steps lived, over all episodes."""
+        return int(self._rows("SELECT total(steps) FROM episode")[0][0])
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values."""
+        measures = "count(*), CAST(total(steps) AS INTEGER), avg(success), avg(episode_return)"
+        by_environment = self._rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
+        names = ("episodes", "steps", "success_rate", "mean_return")
+        files = [self.path, Path(f"{self.path}-wal")]
+        return {
+            "episodes": len(self),
+            "steps": self.steps,
+            "bytes": sum(file.stat().st_size for file in files if file.exists()),
+            "environments": {name: dict(zip(names, values, strict=True)) for name, *values in by_environment},
+            "encoders": dict(self._rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
+        }
+
+    def verify(self) -> list[str]:
+        """Read everything and return the faults found, a line each; empty if all is well."""
+        faults = quick_check(self._db)
+        try:
+            for episode_id in self.ids():
+                faults += self._faults(episode_id)
+            for table in ("chunk", "latent"):
+                query = f"SELECT DISTINCT episode FROM {table} WHERE episode NOT IN (SELECT id FROM episode)"
+                faults += [f"episode {row[0]}: a {table} without an episode" for row in self._rows(query)]
+        except DamagedMemory as error:
+            faults.append(error.reason)
+        return faults
+
+    def _faults(self, episode_id: int) -> list[str]:
+        faults = []
+        try:
+            for encoder in [None, *self.encoders(episode_id)]:
+                check(self.read(episode_id, encoder))
+        except DamagedMemory as error:
+            faults.append(error.reason)
+        except (ValueError, KeyError) as error:
+            faults.append(f"episode {episode_id}: {error}")
+        return faults
+
+    def _put(self, table: str, column: str, episode_id: int, name: str, data: bytes) -> None:
+        checksum = digest(f"{table}/{episode_id}/{name}", data)
+        insert = f"INSERT OR REPLACE INTO {table} (episode, {column}, checksum, data) VALUES (?, ?, ?, ?)"
+        self._db.execute(insert, (episode_id, name, checksum, data))
+
+    def _get(self, table: str, column: str, episode_id: int, name: str) -> dict[str, np.ndarray]:
+        place = f"{table}/{episode_id}/{name}"
+        query = f"SELECT checksum, data FROM {table} WHERE episode = ? AND {column} = ?"
+        found = self._db.execute(query, (episode_id, name)).fetchone()
+        if found is None:
+            raise DamagedMemory(self.path, f"episode {episode_id}: {place} is missing")
+        checksum, data = found
+        if not isinstance(data, bytes) or digest(place, data) != checksum:
+            raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of {place}")
+        try:
+            return unpack(data)
+        except ValueError as error:
+            raise DamagedMemory(self.path, f"episode {episode_id}: {place}: {error}") from error
+
+    def _rows(self, query: str, *values: Any) -> list[tuple]:
+        with named_errors(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with named_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk may have rolled back already
+                    self._db.execute("ROLLBACK")
+                raise

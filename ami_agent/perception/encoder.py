@@ -1,0 +1,112 @@
+"""Perception: one encoder a sense, fused to one latent. A sense that is missing is left out, not crashed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ami_agent.errors import UsageError
+
+GOAL_OFFSET = "goal_offset"  # desired_goal - achieved_goal: made here, for every environment that has goals
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    latent: int = 128
+    """Size D of the latent."""
+    width: int = 256
+    """Width of the hidden layers."""
+    group: int = 8
+    """Size of the groups that SimNorm makes sum to one."""
+
+    def __post_init__(self) -> None:
+        if self.latent < 8 or self.latent % self.group:
+            raise UsageError(f"latent must be a multiple of {self.group}, at least 8; not {self.latent}")
+
+
+class SimNorm(nn.Module):
+    """Simplicial normalisation: softmax over groups of the latent (Lavoie et al. 2022; Hansen et al. 2024, TD-MPC2).
+
+    Bounds the latent and keeps it from collapsing or exploding over imagined steps.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.group)).softmax(-1).flatten(-2)
+
+
+class Normaliser(nn.Module):
+    """Shifts and scales a sense by the mean and spread of the first experience; saved with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def fit(self, values: Tensor) -> None:
+        """values (n, size)."""
+        self.mean.copy_(values.mean(0))
+        spread = values.std(0)
+        self.std.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return ((values - self.mean) / self.std).clamp(-10.0, 10.0)
+
+
+class SenseEncoder(nn.Module):
+    """{sense: (..., *shape)} -> latent (..., D), for senses that are vectors.
+
+    Each sense has its own first layer; their sum goes through the trunk. That equals one layer over the concatenated
+    senses, and leaves out by construction what is not there.
+    """
+
+    def __init__(self, senses: Mapping[str, tuple[int, ...]], config: EncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or EncoderConfig()
+        sizes = {name: shape[0] for name, shape in senses.items() if len(shape) == 1}
+        if not sizes:
+            raise UsageError(f"no sense that is a vector among {dict(senses)}; images are not learned from yet")
+        if {"achieved_goal", "desired_goal"} <= set(sizes):
+            sizes[GOAL_OFFSET] = sizes["desired_goal"]
+        width = self.config.width
+        self.normalise = nn.ModuleDict({name: Normaliser(size) for name, size in sizes.items()})
+        self.first = nn.ModuleDict({name: nn.Linear(size, width) for name, size in sizes.items()})
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, self.config.latent),
+            nn.LayerNorm(self.config.latent),
+            SimNorm(self.config.group),
+        )
+
+    def fit(self, observation: Mapping[str, Tensor]) -> None:
+        """Set the normalisers from observations, each (n, *shape)."""
+        senses = with_goal_offset(observation)
+        for name, normaliser in self.normalise.items():
+            if name in senses:
+                normaliser.fit(senses[name])  # type: ignore[operator]
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        senses = with_goal_offset(observation)
+        parts = [layer(self.normalise[name](senses[name])) for name, layer in self.first.items() if name in senses]
+        return self.trunk(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+
+
+def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The senses, and how far the goal still is."""
+    senses = dict(observation)
+    if "achieved_goal" in senses and "desired_goal" in senses:
+        senses[GOAL_OFFSET] = senses["desired_goal"] - senses["achieved_goal"]
+    return senses

@@ -1,0 +1,132 @@
+"""The house planner: the cross-entropy method over action sequences, in the model's imagination.
+
+After iCEM (Pinneri et al. 2020): coloured noise, kept elites, a shifted warm start; and proposals (of the policy prior,
+of memory) that stay among the samples. The space is searched where it is bounded: samples are clipped to [-1, 1]
+before they are judged. The same seeds give the same plan, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ami_agent.errors import UsageError
+from ami_agent.protocols import Objective, WorldModel
+
+
+@dataclass(frozen=True)
+class CEMConfig:
+    horizon: int = 3
+    """Env steps looked ahead."""
+    samples: int = 64
+    """Candidates drawn an iteration, beside the proposals."""
+    iterations: int = 4
+    """Rounds of sampling and refitting; 0 executes the best proposal."""
+    elites: int = 8
+    """Best candidates that the next round is fitted to."""
+    kept: int = 2
+    """Elites that go on into the next round unchanged."""
+    spread: float = 0.5
+    """Standard deviation of the first round."""
+    least_spread: float = 0.05
+    """Standard deviation that no round goes below."""
+    colour: float = 0.5
+    """Power-law exponent of the noise over time; 0 is white."""
+    temperature: float = 0.5
+    """Weights of the elites, exp(-cost gap / (temperature * cost spread)); higher is flatter."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("horizon", 1), ("samples", 1), ("iterations", 0), ("elites", 1), ("kept", 0)):
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        if not self.kept <= self.elites <= self.samples:
+            raise UsageError(f"kept <= elites <= samples must hold: {self.kept}, {self.elites}, {self.samples}")
+
+
+class CEM:
+    """plan() refines a Gaussian over action sequences towards lower cost and returns the mean of its last round."""
+
+    def __init__(self, config: CEMConfig | None = None) -> None:
+        self.config = config or CEMConfig()
+        self._colour = coloured(self.config.horizon, self.config.colour)
+
+    def plan(
+        self,
+        model: WorldModel,
+        latent: Tensor,
+        objective: Objective,
+        seeds: Sequence[int],
+        proposals: Tensor | None = None,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """latent (B, D), a seed a world, proposals (B, P, T, A), start (B, T, A) -> actions (B, T, A) in [-1, 1].
+
+        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`); without it, the
+        first proposal, or zero.
+        """
+        c = self.config
+        noise = self._noise(seeds, latent.device, proposals, start)
+        batch, action_size = len(latent), noise.shape[-1]
+        mean = start if start is not None else proposals[:, 0] if proposals is not None else noise.new_zeros(
+            batch, c.horizon, action_size
+        )
+        std = torch.full_like(mean, c.spread)
+        extra = proposals if proposals is not None else noise.new_zeros(batch, 0, c.horizon, action_size)
+        for round in range(c.iterations):
+            drawn = mean.unsqueeze(1) + std.unsqueeze(1) * noise[round]
+            candidates = torch.cat([drawn, mean.unsqueeze(1), extra], 1).clamp(-1.0, 1.0)
+            elites, cost = self._best(model, latent, objective, candidates, c.elites)
+            gap = cost - cost[:, :1]
+            weight = torch.softmax(-gap / (c.temperature * gap.mean(1, keepdim=True) + 1e-6), 1)[..., None, None]
+            mean = (weight * elites).sum(1)
+            std = ((weight * (elites - mean.unsqueeze(1)).square()).sum(1)).sqrt().clamp(min=c.least_spread)
+            kept = elites[:, : c.kept]
+            extra = torch.cat([proposals, kept], 1) if proposals is not None else kept
+        if c.iterations == 0:
+            best, _ = self._best(model, latent, objective, torch.cat([mean.unsqueeze(1), extra], 1).clamp(-1, 1), 1)
+            return best[:, 0]
+        return mean
+
+    def _noise(self, seeds: Sequence[int], device: torch.device, *like: Tensor | None) -> Tensor:
+        """All of a plan's randomness, (iterations, B, N, T, A): drawn on the CPU, so that every device plans alike."""
+        size = next((x.shape[-1] for x in like if x is not None), None)
+        if size is None:
+            raise ValueError("plan() needs proposals or a start: they say how many numbers an action has")
+        c, generator = self.config, torch.Generator()
+        shape = (c.iterations, c.samples, c.horizon, size)
+        white = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed)) for seed in seeds], 1)
+        return torch.einsum("st,ibnta->ibnsa", self._colour, white).to(device)
+
+    @staticmethod
+    def _best(
+        model: WorldModel, latent: Tensor, objective: Objective, candidates: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """The `count` cheapest candidates of each world, cheapest first: (B, count, T, A), (B, count)."""
+        cost = objective(imagine(model, latent, candidates), candidates)
+        cost, index = cost.nan_to_num(nan=torch.inf).topk(min(count, cost.shape[1]), largest=False)
+        picked = index[..., None, None].expand(-1, -1, *candidates.shape[2:])
+        return candidates.gather(1, picked), cost
+
+
+def imagine(model: WorldModel, latent: Tensor, actions: Tensor) -> Tensor:
+    """Roll the model out: latent (B, D), actions (B, N, T, A) -> latents (B, N, T+1, D)."""
+    latents = [latent.unsqueeze(1).expand(-1, actions.shape[1], -1)]
+    for action in actions.unbind(2):
+        latents.append(model.predict(latents[-1], action))
+    return torch.stack(latents, 2)
+
+
+def shifted(plan: Tensor, steps: int = 1) -> Tensor:
+    """A plan as the start of the next one: (B, T, A) without its first `steps` actions, its last one held."""
+    return torch.cat([plan[:, steps:], plan[:, -1:].expand(-1, min(steps, plan.shape[1]), -1)], 1)
+
+
+def coloured(length: int, exponent: float) -> Tensor:
+    """The matrix (T, T) that makes unit white noise over time power-law noise of unit variance (Timmer, Koenig 1995)."""
+    frequency = torch.fft.rfftfreq(length)
+    scale = torch.where(frequency > 0, frequency, 1.0 / length) ** (-exponent / 2)
+    mix = torch.fft.irfft(scale[:, None] * torch.fft.rfft(torch.eye(length), dim=0), n=length, dim=0)
+    return mix / mix.square().sum(1, keepdim=True).sqrt()
