@@ -88,8 +88,8 @@ class EpisodeStore:
         )
         with self._transaction():
             insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            episode_id = self._db.execute(insert, (*row, digest("episode", repr(row).encode()))).lastrowid
-            assert episode_id is not None
+            self._db.execute(insert, (*row, digest("episode", repr(row).encode())))
+            episode_id: int = self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
             self._put("chunk", "part", episode_id, "senses", senses)
             self._put("chunk", "part", episode_id, "steps", packed_steps)
             if episode.latent is not None:

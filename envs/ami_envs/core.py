@@ -61,7 +61,7 @@ class WorldEnv:
         self.steps = np.zeros(n, np.int64)
         self.rngs = [np.random.default_rng() for _ in range(n)]
         self.tick = 0  # grows with every change of any world: what has been seen is keyed by it
-        self._alive = np.zeros(n, bool)
+        self.alive = np.zeros(n, bool)  # between reset and the end of the task
         self._all = np.arange(n, dtype=np.int32)
         self._warnings = self.batch.warning[:, :, 1]
         self._eyes: dict[tuple[str, int], Eye] = {}
@@ -89,7 +89,7 @@ class WorldEnv:
             self.task.reset(self, int(i), self.rngs[i])
         self.batch.forward(ids)
         self.steps[ids] = 0
-        self._alive[ids] = True
+        self.alive[ids] = True
         self._read(ids, fresh=True)
         return self.observe()
 
@@ -104,8 +104,8 @@ class WorldEnv:
             RuntimeError: a world was not reset before its first step or after its end.
         """
         action, clipped = self._check_action(action)
-        if not self._alive.all():
-            raise RuntimeError(f"step() of world {int(np.argmin(self._alive))} before reset(), or after its end")
+        if not self.alive.all():
+            raise RuntimeError(f"step() of world {int(np.argmin(self.alive))} before reset(), or after its end")
         self.robot.apply(action)
         broken = self._advance()
         self.steps += 1
@@ -117,7 +117,7 @@ class WorldEnv:
                 value[broken] = 0
         success = self.task.success(achieved, self.goal)
         reward = self.task.reward(achieved, self.goal, state)
-        self._alive[:] = ~success if broken is None else ~(success | broken)
+        self.alive[:] = ~success if broken is None else ~(success | broken)
         return observation, reward, success, self._info(success, clipped, broken, state)
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -179,7 +179,7 @@ class WorldEnv:
         self.steps[ids] = snapshot.steps
         for i in ids:
             self.rngs[i].bit_generator.state = copy.deepcopy(snapshot.random)
-        self._alive[ids] = True
+        self.alive[ids] = True
         self.tick += 1
 
     def eye(self, camera: str, size: int) -> Eye:

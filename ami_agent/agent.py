@@ -1,0 +1,136 @@
+"""The agent: perceive, remember, imagine, plan, act."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ami_agent.brain import Brain
+from ami_agent.cost.objectives import Return
+from ami_agent.errors import UsageError
+from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.planning.cem import CEM, CEMConfig, shifted
+from ami_agent.protocols import Episode
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    planner: CEMConfig = field(default_factory=CEMConfig)
+    plan: bool = True
+    """Plan in imagination (mode 2); otherwise act by the policy prior alone (mode 1)."""
+    priors: int = 8
+    """Proposals to the planner by the policy prior: its mean, the rest samples."""
+    recalled: int = 4
+    """Proposals to the planner by memory: what was done in the nearest moments of episodes that succeeded."""
+
+    def __post_init__(self) -> None:
+        if self.priors < 1 or self.recalled < 0:
+            raise UsageError(f"priors must be at least 1 and recalled at least 0: {self.priors}, {self.recalled}")
+
+
+class AmiAgent:
+    """Acts in B worlds at once. The same seed, weights and memory give the same actions.
+
+    Args:
+        brain: what it has learned.
+        seed: of its planner.
+        store: where its episodes go and its memories come from; None for an agent without memory.
+        device: where it thinks.
+    """
+
+    def __init__(
+        self,
+        brain: Brain,
+        config: AgentConfig | None = None,
+        seed: int = 0,
+        store: EpisodeStore | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
+        self.device = torch.device(device)
+        self.model = brain.model.to(self.device).eval()
+        self.planner = CEM(self.config.planner)
+        self.objective = Return(self.model, brain.config.model.discount)
+        self.encoder_id = brain.encoder_id()
+        self.memory = None if store is None else EpisodicMemory(store, self.encoder_id, brain.spec.environment)
+        self.plan_ms: list[float] = []  # wall milliseconds of every decision
+        self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
+        self._step = np.zeros(0, np.int64)
+        self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
+
+    def reset(self, done: np.ndarray) -> None:
+        if len(self._step) != len(done):
+            self._episode, self._step, self._plan = np.zeros(len(done), np.int64), np.zeros(len(done), np.int64), None
+        self._episode[done] += 1
+        self._step[done] = 0
+        if self._plan is not None:
+            self._plan[torch.from_numpy(done)] = 0.0
+
+    @torch.no_grad()
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        began = time.perf_counter()
+        latent = self.model.encode(self._tensors(observation))
+        action = self.decide(latent) if self.config.plan else self.model.act(latent)
+        self._step += 1
+        result = action.cpu().numpy()
+        self.plan_ms.append(1e3 * (time.perf_counter() - began))
+        return result
+
+    def decide(self, latent: Tensor) -> Tensor:
+        """Plan from latents (B, D) and return the plans' first actions (B, A)."""
+        seeds = [_mix(self.seed, e, t) for e, t in zip(self._episode, self._step, strict=True)]
+        start = self._plan if self._plan is not None and bool((self._step > 0).all()) else None
+        plan = self.planner.plan(self.model, latent, self.objective, seeds, self._proposals(latent, seeds), start)
+        self._plan = shifted(plan)
+        return plan[:, 0]
+
+    @torch.no_grad()
+    def remember(self, episode: Episode) -> Episode:
+        """Look back on an episode: add its latents and its surprise, and keep it in the store, if there is one."""
+        latent = self.model.encode(self._tensors(episode.observation))
+        ahead = self.model.predict(latent[:-1], torch.from_numpy(episode.action).to(self.device))
+        surprise = (ahead - latent[1:]).square().mean(-1).sqrt()
+        known = replace(
+            episode, latent=latent.cpu().numpy(), encoder=self.encoder_id, surprise=surprise.cpu().numpy()
+        )
+        if self.store is not None and self.memory is not None:
+            self.memory.add(self.store.append(known), known)
+        return known
+
+    def _proposals(self, latent: Tensor, seeds: list[int]) -> Tensor:
+        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of remembered successes."""
+        c, horizon = self.config, self.config.planner.horizon
+        shape = (horizon, c.priors, self.brain.spec.action_size)
+        generator = torch.Generator()
+        noise = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed + 1)) for seed in seeds], 1)
+        noise[:, :, 0] = 0.0  # the first proposal is the prior's mean
+        noise = noise.to(self.device)
+        here, actions = latent.unsqueeze(1).expand(-1, c.priors, -1), []
+        for t in range(horizon):
+            actions.append(self.model.act(here, noise[t]))
+            here = self.model.predict(here, actions[-1])
+        prior = torch.stack(actions, 2)
+        recalled = self._recalled(latent)
+        return prior if recalled is None else torch.cat([prior, recalled], 1)
+
+    def _recalled(self, latent: Tensor) -> Tensor | None:
+        if self.memory is None or not self.config.recalled:
+            return None
+        _, moments, _ = self.memory.recall(latent.cpu().numpy(), self.config.recalled, success=True)
+        if moments.shape[1] == 0:
+            return None
+        actions = self.memory.continuation(moments, self.config.planner.horizon)
+        return torch.from_numpy(actions).to(self.device)
+
+    def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(value).float().to(self.device) for name, value in observation.items()}
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence([int(number) for number in numbers]).generate_state(1, np.uint64)[0] >> 1)

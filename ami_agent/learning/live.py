@@ -1,0 +1,85 @@
+"""Living: an agent acts in an environment, and what it lives becomes episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ami_agent.environment import Environment
+from ami_agent.errors import NumericalError
+from ami_agent.protocols import Agent, Episode
+
+MAX_VOID = 10  # episodes in a row that may end in a physics error
+
+
+def live(environment: Environment, agent: Agent, seeds: Iterator[int], session: str = "") -> Iterator[list[Episode]]:
+    """Act for ever; after every env step of all worlds, yield the episodes that ended with it, often none.
+
+    Args:
+        environment: B worlds.
+        agent: resets and acts for all of them.
+        seeds: one is taken for every episode that begins.
+        session: written into the episodes.
+
+    Raises:
+        NumericalError: the physics failed in too many episodes in a row; those are void and never yielded.
+    """
+    n, void = environment.n, 0
+    done = np.ones(n, bool)
+    logs = [_Log() for _ in range(n)]
+    while True:
+        if done.any():
+            begun = {int(i): next(seeds) for i in np.flatnonzero(done)}
+            observation = environment.reset(done, [begun.get(i, 0) for i in range(n)])
+            agent.reset(done)
+            for i, seed in begun.items():
+                logs[i] = _Log(seed)
+                logs[i].see(observation, i)
+        action = agent.act(observation)
+        observation, reward, terminated, truncated, info = environment.step(action)
+        done = terminated | truncated
+        ended = []
+        for i in range(n):
+            logs[i].add(action[i], reward[i], bool(info["success"][i]))
+            logs[i].see(observation, i)
+            if done[i]:
+                broken = bool(info["physics_error"][i])
+                void = void + 1 if broken else 0
+                if void > MAX_VOID:
+                    raise NumericalError(f"the physics failed in {void} episodes of {environment.id} in a row")
+                if not broken:
+                    ended.append(logs[i].episode(environment.id, bool(terminated[i]), bool(truncated[i]), session))
+        yield ended
+
+
+class _Log:
+    """One episode while it is lived."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.seen: list[dict[str, np.ndarray]] = []
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[float] = []
+        self.success = False
+
+    def see(self, observation: dict[str, np.ndarray], i: int) -> None:
+        self.seen.append({name: value[i] for name, value in observation.items()})
+
+    def add(self, action: np.ndarray, reward: float, success: bool) -> None:
+        self.actions.append(action)
+        self.rewards.append(float(reward))
+        self.success |= success
+
+    def episode(self, environment: str, terminated: bool, truncated: bool, session: str) -> Episode:
+        return Episode(
+            environment=environment,
+            observation={name: np.stack([one[name] for one in self.seen]) for name in self.seen[0]},
+            action=np.stack(self.actions).astype(np.float32),
+            reward=np.array(self.rewards, np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            success=self.success,
+            seed=self.seed,
+            session=session,
+        )
