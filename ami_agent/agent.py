@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
+from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
@@ -55,10 +56,8 @@ class AmiAgent:
         self.device = torch.device(device)
         self.model = brain.model.to(self.device).eval()
         self.planner = CEM(self.config.planner)
-        self.objective = Return(self.model, brain.config.model.discount)
-        self.encoder_id = brain.encoder_id()
-        self.memory = None if store is None else EpisodicMemory(store, self.encoder_id, brain.spec.environment)
-        self.plan_ms: list[float] = []  # wall milliseconds of every decision
+        self.objective = Return(self.model, self.model.discount)
+        self.memory = None if store is None else self._open_memory(store)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -73,13 +72,10 @@ class AmiAgent:
 
     @torch.no_grad()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        began = time.perf_counter()
         latent = self.model.encode(self._tensors(observation))
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
         self._step += 1
-        result = action.cpu().numpy()
-        self.plan_ms.append(1e3 * (time.perf_counter() - began))
-        return result
+        return action.cpu().numpy()
 
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
@@ -96,11 +92,23 @@ class AmiAgent:
         ahead = self.model.predict(latent[:-1], torch.from_numpy(episode.action).to(self.device))
         surprise = (ahead - latent[1:]).square().mean(-1).sqrt()
         known = replace(
-            episode, latent=latent.cpu().numpy(), encoder=self.encoder_id, surprise=surprise.cpu().numpy()
+            episode, latent=latent.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise.cpu().numpy()
         )
-        if self.store is not None and self.memory is not None:
+        if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
         return known
+
+    @torch.no_grad()
+    def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
+        """The memory of this environment; episodes that this encoder has not seen yet are embedded first."""
+        encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
+        known = set(store.ids(environment=environment, encoder=encoder))
+        for episode_id in [] if store.read_only else store.ids(environment=environment):
+            if episode_id not in known:
+                with suppress(DamagedMemory):  # the memory counts and reports those when it reads them
+                    latent = self.model.encode(self._tensors(store.read(episode_id).observation))
+                    store.set_latents(episode_id, latent.cpu().numpy(), encoder)
+        return EpisodicMemory(store, encoder, environment)
 
     def _proposals(self, latent: Tensor, seeds: list[int]) -> Tensor:
         """Action sequences worth a look, (B, P, T, A): of the policy prior, and of remembered successes."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ami_agent import checkpoints
+from ami_agent.configs import build
 from ami_agent.errors import ArtefactError
 from ami_agent.perception.encoder import EncoderConfig, SenseEncoder, SimNorm
 from ami_agent.protocols import Spec
@@ -23,15 +27,16 @@ class BrainConfig:
 class Brain:
     """A world model for one Spec. `steps` counts the env steps it has learned from, `updates` its gradient steps."""
 
-    def __init__(self, spec: Spec, config: BrainConfig | None = None, steps: int = 0, updates: int = 0) -> None:
-        self.spec, self.config, self.steps, self.updates = spec, config or BrainConfig(), steps, updates
+    def __init__(self, spec: Spec, config: BrainConfig | None = None, seed: int = 0) -> None:
+        self.spec, self.config, self.steps, self.updates = spec, config or BrainConfig(), 0, 0
         e = self.config.encoder
-        encoder = SenseEncoder(spec.senses, e)
-        self.model = LatentModel(encoder, e.latent, spec.action_size, SimNorm(e.group), self.config.model)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, as saved."""
-        return dict(self.model.state_dict())
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
+            torch.manual_seed(seed)
+            encoder = SenseEncoder(spec.senses, e)
+            discount = discount_for(spec.max_episode_steps)
+            self.model = LatentModel(
+                encoder, e.latent, spec.action_size, SimNorm(e.group), discount, self.config.model
+            )
 
     def meta(self) -> dict[str, Any]:
         """What the weights belong to, as JSON values."""
@@ -44,23 +49,6 @@ class Brain:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    @classmethod
-    def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Brain:
-        """The brain that `tensors` and `meta` describe.
-
-        Raises:
-            ArtefactError: they do not fit together.
-        """
-        try:
-            spec = dict(meta["spec"])
-            spec["senses"] = {name: tuple(shape) for name, shape in spec["senses"].items()}
-            config = BrainConfig(EncoderConfig(**meta["config"]["encoder"]), ModelConfig(**meta["config"]["model"]))
-            brain = cls(Spec(**spec), config, int(meta["steps"]), int(meta["updates"]))
-            brain.model.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ArtefactError(f"these weights do not fit their own description: {error}") from error
-        return brain
-
     def check_fits(self, spec: Spec) -> None:
         """Raise ArtefactError unless these weights were learned with the senses and actions of `spec`."""
         if (self.spec.senses, self.spec.action_size) != (spec.senses, spec.action_size):
@@ -68,3 +56,38 @@ class Brain:
                 f"the weights were learned with senses {self.spec.senses} and {self.spec.action_size} actions, "
                 f"{spec.environment} has {spec.senses} and {spec.action_size}; train again with `ami-agent train`"
             )
+
+    def save(self, path: Path, half: bool = False, **facts: Any) -> None:
+        """Write the weights to one file; with `half`, matrices in 16 bits. `facts` go into its metadata.
+
+        The target critics are not written: they start again as copies of the critics.
+        """
+        tensors = {
+            name: value.half() if half and value.ndim > 1 else value
+            for name, value in self.model.state_dict().items()
+            if not name.startswith("targets.")
+        }
+        checkpoints.save_file(path, tensors, {**self.meta(), **facts})
+
+    @classmethod
+    def load(cls, path: Path) -> Brain:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtefactError: the file is damaged, of another format, or not a brain.
+        """
+        tensors, meta = checkpoints.load_file(path)
+        try:
+            brain = cls(build(Spec, meta["spec"]), build(BrainConfig, meta["config"]))
+            brain.steps, brain.updates = int(meta["steps"]), int(meta["updates"])
+            copies = {f"targets.{n.removeprefix('critics.')}": t for n, t in tensors.items() if n.startswith("critics.")}
+            brain.model.load_state_dict({name: value.float() for name, value in {**tensors, **copies}.items()})
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ArtefactError(f"{path}: the weights do not fit their own description: {error}") from error
+        return brain
+
+
+def discount_for(episode_steps: int) -> float:
+    """The discount that looks about a fifth of an episode ahead (Hansen, Su, Wang 2024, TD-MPC2, appendix)."""
+    ahead = episode_steps / 5
+    return min(max((ahead - 1) / ahead, 0.95), 0.995)

@@ -130,7 +130,7 @@ def test_sampling_is_uniform_over_lived_steps_and_the_future_is_later():
     for episode_id, steps in [(1, 1), (2, 3), (5, 6)]:
         replay.add(episode_id, make(episode_id, steps, observation={"t": np.arange(steps + 1.0)[:, None]}))
     rng = np.random.default_rng(0)
-    moments = replay.sample(20_000, 4, rng)
+    moments = replay.sample(20_000, rng)
     kinds, counts = np.unique(moments, axis=0, return_counts=True)
     assert len(kinds) == 10 and abs(counts - 2000).max() < 200
     later = replay.future(moments, rng, "t")[:, 0].numpy()
@@ -156,7 +156,7 @@ def test_the_ring_keeps_the_latest_whole_episodes_and_resumes_exactly(store):
         rows = sum(len(episodes[i]) + 1 for i in kept)
         older = sorted(episodes)[: -len(kept)]  # the next of which would not fit
         assert rows <= capacity and (not older or rows + len(episodes[older[-1]]) + 1 > capacity)
-    moments = replay.sample(500, 3, np.random.default_rng(5))
+    moments = replay.sample(500, np.random.default_rng(5))
     batch = replay.read(moments, 1)
     for i, (episode_id, t) in enumerate(moments):
         episode = episodes[episode_id]
@@ -166,14 +166,14 @@ def test_the_ring_keeps_the_latest_whole_episodes_and_resumes_exactly(store):
 
     for resumed in (Replay.restore(store, replay.state()), Replay.load(store, "ami/Push-v0", capacity)):
         assert resumed.steps == replay.steps and len(resumed) == len(replay)
-        np.testing.assert_array_equal(resumed.sample(500, 3, np.random.default_rng(5)), moments)
+        np.testing.assert_array_equal(resumed.sample(500, np.random.default_rng(5)), moments)
         torch.testing.assert_close(vars(resumed.read(moments, 4)), vars(replay.read(moments, 4)), rtol=0, atol=0)
 
 
 def test_the_replay_refuses_what_does_not_belong():
     replay = Replay(50)
     with pytest.raises(ValueError, match="empty"):
-        replay.sample(1, 1, np.random.default_rng(0))
+        replay.sample(1, np.random.default_rng(0))
     replay.add(1, make(0))
     with pytest.raises(ValueError, match="does not fit"):
         replay.add(2, make(0, steps=50))

@@ -26,9 +26,12 @@ def relabel(batch: Batch, goals: Tensor, chosen: Tensor, rewards: Rewards) -> Ba
     Args:
         batch: windows (B, T+1, ...).
         goals: (B, goal) the goal each window would get.
-        chosen: (B,) bool, which windows get it.
+        chosen: (B,) bool, which windows get it, save those that begin where it is reached already.
         rewards: the environment.
     """
+    begin = batch.observation["achieved_goal"][:, 0].double().numpy()
+    there = rewards.compute_terminated(begin, goals.double().numpy(), {})
+    chosen = chosen & ~torch.from_numpy(np.array(there, bool))
     desired = torch.where(chosen[:, None, None], goals[:, None], batch.observation["desired_goal"])
     observation = {**batch.observation, "desired_goal": desired}
     achieved = observation["achieved_goal"][chosen, 1:]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ami_agent.brain import Brain
-from ami_agent.errors import NumericalError, UsageError
+from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.protocols import Batch
 
 MAX_SKIPPED = 20  # updates with a loss that is not finite, in a row, before learning stops
@@ -28,55 +28,75 @@ class LearnerConfig:
 
 
 class Learner:
-    """Adam on the model and on the policy prior, apart."""
+    """Adam on the model and on the policy prior, apart; in bf16 where the processor multiplies it fast."""
 
     def __init__(self, brain: Brain, config: LearnerConfig | None = None) -> None:
         self.brain, self.config = brain, config or LearnerConfig()
-        model = brain.model
-        self._policy = list(model.policy.parameters())
-        encoder = list(model.encoder.parameters())
+        model, rate = brain.model, self.config.rate
+        self._policy, encoder = list(model.policy.parameters()), list(model.encoder.parameters())
         apart = {id(p) for p in (*self._policy, *encoder, *model.targets.parameters())}
-        self._rest = [p for p in model.parameters() if id(p) not in apart]
-        rate = self.config.rate
-        self.model_optimiser = torch.optim.Adam([{"params": self._rest}, {"params": encoder, "lr": rate / 3}], lr=rate)
-        self.policy_optimiser = torch.optim.Adam(self._policy, lr=rate)
-        self._encoder = encoder
+        rest = [p for p in model.parameters() if id(p) not in apart]
+        self._model = [*rest, *encoder]
+        self._optimisers = {
+            "model": torch.optim.Adam([{"params": rest}, {"params": encoder, "lr": rate / 3}], lr=rate),
+            "policy": torch.optim.Adam(self._policy, lr=rate),
+        }
+        self._half = torch.cpu._is_avx512_bf16_supported()
         self._skipped = 0
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Descend once; returns the losses.
 
         Raises:
-            NumericalError: the loss was not finite too many times in a row. The weights are those of the last good step.
+            NumericalError: the loss was not finite too often in a row; the weights are those of the last good update.
         """
         model = self.brain.model
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
             loss, metrics = model.loss(batch, generator)
-        if not math.isfinite(loss.item()):
-            return self._skip()
         latents, weight = metrics.pop("latents"), metrics.pop("weight")
-        self.model_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_([*self._rest, *self._encoder], self.config.clip)
-        if not math.isfinite(norm.item()):
-            return self._skip()
-        self.model_optimiser.step()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+        if not self._descend("model", loss, self._model):
+            return {"skipped": float(self._skipped)}
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
             policy_loss = model.policy_loss(latents, weight, generator)
-        gradients = torch.autograd.grad(policy_loss, self._policy)
-        for parameter, gradient in zip(self._policy, gradients, strict=True):
-            parameter.grad = gradient
-        torch.nn.utils.clip_grad_norm_(self._policy, self.config.clip)
-        self.policy_optimiser.step()
+        self._descend("policy", policy_loss, self._policy)
         model.follow()
-        self._skipped = 0
         self.brain.updates += 1
         return {name: value.item() for name, value in metrics.items()}
 
-    half = False
-
-    def _skip(self) -> dict[str, float]:
+    def _descend(self, name: str, loss: Tensor, parameters: list[Tensor]) -> bool:
+        """One step of an optimiser, unless the loss or the gradient is not finite."""
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        if math.isfinite(loss.item()) and math.isfinite(norm.item()):
+            self._optimisers[name].step()
+            self._skipped = 0
+            return True
         self._skipped += 1
         if self._skipped >= MAX_SKIPPED:
-            raise NumericalError(f"{self._skipped} updates in a row had a loss that is not finite")
-        return {"skipped": 1.0}
+            raise NumericalError(f"the {name} loss was not finite {self._skipped} times in a row")
+        return False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and the optimisers' state, by name, as saved."""
+        saved = {f"weights/{name}": value for name, value in self.brain.model.state_dict().items()}
+        for kind, optimiser in self._optimisers.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                saved.update({f"{kind}/{index}/{name}": value for name, value in state.items()})
+        return saved
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` returned. Raises ArtefactError if it belongs to another brain."""
+        try:
+            weights = {name.removeprefix("weights/"): t for name, t in tensors.items() if name.startswith("weights/")}
+            self.brain.model.load_state_dict(weights)
+            for kind, optimiser in self._optimisers.items():
+                state: dict[int, dict[str, Tensor]] = {}
+                for key, value in tensors.items():
+                    if key.startswith(f"{kind}/"):
+                        _, index, name = key.split("/")
+                        state.setdefault(int(index), {})[name] = value
+                optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ArtefactError(f"the checkpoint does not fit this configuration: {error}") from error

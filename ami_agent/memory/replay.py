@@ -105,11 +105,11 @@ class Replay:
             self._table, self._oldest = Rows((5,), np.int64), 0
             self._table.append(kept)
 
-    def sample(self, batch: int, steps: int, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, batch: int, generator: np.random.Generator) -> np.ndarray:
         """Moments (batch, 2) int64 as (episode id, t), uniform over all lived steps: 0 <= t < T.
 
-        Whatever the windows' length `steps`, any step may begin one: `read` pads those that run past the episode's end,
-        so that its last steps are learned from as often as its first. Raises ValueError if the replay is empty.
+        Any step may begin a window: `read` pads those that run past the episode's end, so that its last steps are
+        learned from as often as its first. Raises ValueError if the replay is empty.
         """
         kept = self._kept
         if not len(kept):

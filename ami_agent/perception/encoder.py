@@ -15,9 +15,9 @@ GOAL_OFFSET = "goal_offset"  # desired_goal - achieved_goal: made here, for ever
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    latent: int = 128
+    latent: int = 64
     """Size D of the latent."""
-    width: int = 256
+    width: int = 192
     """Width of the hidden layers."""
     group: int = 8
     """Size of the groups that SimNorm makes sum to one."""

@@ -1,7 +1,8 @@
 """The world model: latent dynamics learned by predicting the next latents (a JEPA), and the heads a plan is judged by.
 
 After TD-MPC2 (Hansen, Su, Wang 2024): SimNorm latents, multi-step consistency with a stop-gradient target, two-hot
-reward and critics. Added here: a termination head, and inverse dynamics against collapse.
+reward. After MR.Q (Fujimoto et al. 2025): scalar critics in units of the mean reward, Huber loss, multi-step targets.
+Added here: a termination head, and inverse dynamics against collapse.
 """
 
 from __future__ import annotations
@@ -21,18 +22,16 @@ from ami_agent.world_model.twohot import TwoHot
 
 @dataclass(frozen=True)
 class ModelConfig:
-    width: int = 256
+    width: int = 192
     """Width of the hidden layers."""
-    group: int = 8
-    """Size of the groups that SimNorm makes sum to one."""
     bins: int = 101
-    """Bins of the reward head and the critics."""
-    discount: float = 0.97
-    """Discount of the critics, an env step."""
+    """Bins of the reward head."""
     decay: float = 0.5
     """Weight of each further imagined step in the loss."""
     consistency: float = 20.0
     """Weight of the latent prediction loss."""
+    critic: float = 0.1
+    """Weight of the critics' loss."""
     inverse: float = 0.1
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
     entropy: float = 1e-3
@@ -41,8 +40,8 @@ class ModelConfig:
     """How fast the target critics follow, an update."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.discount < 1:
-            raise UsageError(f"discount must lie between 0 and 1, not {self.discount}")
+        if self.width < 4 or self.bins < 2:
+            raise UsageError(f"width must be at least 4 and bins at least 2, not {self.width} and {self.bins}")
 
 
 class LatentModel(nn.Module):
@@ -52,16 +51,24 @@ class LatentModel(nn.Module):
         encoder: {sense: (..., *shape)} -> latent (..., D).
         latent: D.
         action_size: A.
-        normalise: the latent's normalisation, shared with the encoder's last layer.
+        normalise: the latent's normalisation, the same as the encoder's last layer.
+        discount: of the critics, an env step.
     """
 
     scale: Tensor
+    unit: Tensor
 
     def __init__(
-        self, encoder: nn.Module, latent: int, action_size: int, normalise: nn.Module, config: ModelConfig | None = None
+        self,
+        encoder: nn.Module,
+        latent: int,
+        action_size: int,
+        normalise: nn.Module,
+        discount: float,
+        config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
-        self.config = config or ModelConfig()
+        self.config, self.discount = config or ModelConfig(), discount
         width, bins = self.config.width, self.config.bins
         self.encoder, self.action_size = encoder, action_size
         self.dynamics = nn.Sequential(
@@ -69,7 +76,7 @@ class LatentModel(nn.Module):
         )
         self.reward_head = mlp(latent + action_size, width, bins)
         self.end_head = mlp(latent, width // 4, 1)
-        self.critics = nn.ModuleList([mlp(latent + action_size, width, bins) for _ in range(2)])
+        self.critics = nn.ModuleList([mlp(latent + action_size, width, 1) for _ in range(2)])
         self.policy = mlp(latent, width, 2 * action_size)
         self.inverse = mlp(2 * latent, width // 2, action_size)
         self.twohot = TwoHot(bins)
@@ -77,6 +84,13 @@ class LatentModel(nn.Module):
             nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("scale", torch.ones(()))  # running spread of the critics: the policy's unit
+        self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
+
+    def fit(self, observation: dict[str, Tensor], reward: Tensor) -> None:
+        """Set what is normalised by from the first experience: observations (n, *shape), rewards (n,)."""
+        self.encoder.fit(observation)  # type: ignore[operator]
+        size = reward.abs().mean()
+        self.unit.copy_(size if size > 1e-6 else torch.ones(()))
 
     # -- imagination --------------------------------------------------------------------------------------------
 
@@ -97,8 +111,8 @@ class LatentModel(nn.Module):
     def value(self, latent: Tensor, action: Tensor | None = None, target: bool = False) -> Tensor:
         """Pessimistic value of (latent, action), by default of the policy's own action: the lower of two critics."""
         x = torch.cat([latent, self.act(latent) if action is None else action], -1)
-        first, second = (self.twohot.decode(critic(x)) for critic in (self.targets if target else self.critics))
-        return torch.minimum(first, second)
+        first, second = (critic(x) for critic in (self.targets if target else self.critics))
+        return self.unit * torch.minimum(first, second).float().squeeze(-1)
 
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with standard normal noise a sample."""
@@ -128,13 +142,13 @@ class LatentModel(nn.Module):
         losses = {
             "consistency": mean((following.float() - seen).square().mean(-1)),
             "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward)),
-            "critic": mean(sum(self.twohot.loss(critic(x), goal) for critic in self.critics)),
+            "critic": mean(sum(self._critic_loss(critic(x), goal) for critic in self.critics)),
             "end": mean(F.binary_cross_entropy_with_logits(ends, batch.terminated, reduction="none")),
             "inverse": (batch.mask[:, 0] * (guess - batch.action[:, 0]).square().mean(-1)).mean(),
         }
         c = self.config
-        total = c.consistency * losses["consistency"] + 0.1 * (losses["reward"] + losses["critic"] + losses["end"])
-        total = total + c.inverse * losses["inverse"]
+        total = c.consistency * losses["consistency"] + 0.1 * (losses["reward"] + losses["end"])
+        total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
         return total, {**losses, "value": goal.mean(), "latents": latents.detach(), "weight": weight}
 
     def policy_loss(self, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -159,11 +173,19 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def _targets(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the next moments look like, (B, T, D), and the critics' one-step targets, (B, T)."""
+        """What the next moments look like, (B, T, D), and the critics' targets, (B, T): rewards to the window's end."""
         seen = self.encode({name: value[:, 1:] for name, value in batch.observation.items()}).float()
         action = self.act(seen, torch.randn(*seen.shape[:2], self.action_size, generator=generator))
-        onward = (1 - batch.terminated) * self.value(seen, action, target=True)
-        return seen, batch.reward + self.config.discount * onward
+        value = self.value(seen, action, target=True)
+        goal, onward = torch.empty_like(value), value[:, -1]
+        for t in reversed(range(value.shape[1])):
+            if t + 1 < value.shape[1]:  # where the episode does not go on, its last moment is judged instead
+                onward = torch.where(batch.mask[:, t + 1] > 0, goal[:, t + 1], value[:, t])
+            goal[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
+        return seen, goal
+
+    def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
+        return F.smooth_l1_loss(guess.float().squeeze(-1), goal / self.unit, reduction="none")
 
     def _imagine(self, latent: Tensor, actions: Tensor) -> Tensor:
         """(B, D), (B, T, A) -> (B, T+1, D)."""

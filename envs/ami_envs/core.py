@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from gymnasium.spaces import Box
 from gymnasium.utils import seeding
 from mujoco.batch import Batch, SimulationError
 
-from ami_envs.sensors import SENSORS, Eye, Sensor
+from ami_envs.sensors import Eye, Sensor, build
 from ami_envs.task import Task
 
 __all__ = ["Snapshot", "Task", "WorldEnv"]
 
-POSITION_AND_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
+NO_STAGE, VELOCITY_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE), int(mujoco.mjtStage.mjSTAGE_VEL)
+LIMIT = mujoco.mjMAXVAL  # MuJoCo's own: no coordinate or speed of a working simulation comes near
+BROKEN = LIMIT / 10  # so that sums of coordinates, too, stay within the spaces' bounds
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
@@ -49,7 +51,11 @@ class WorldEnv:
         self, task: Task, n: int = 1, senses: Sequence[str] | None = None, threads: int = 1, strict: bool = False
     ) -> None:
         _quiet_log()
-        self.task, self.n, self.strict = task, n, strict
+        if n < 1:
+            raise ValueError(f"n, the number of worlds, must be 1 or more, not {n}")
+        self._unbound = task
+        self.task = task = copy.copy(task)  # `bind` makes it this engine's own
+        self.n, self.strict = n, strict
         spec = mujoco.MjSpec.from_file(str(task.scene))
         task.build(spec)
         self.model = spec.compile()
@@ -60,17 +66,20 @@ class WorldEnv:
         self.hidden: dict[str, np.ndarray] = {}
         self.steps = np.zeros(n, np.int64)
         self.rngs = [np.random.default_rng() for _ in range(n)]
-        self.tick = 0  # grows with every change of any world: what has been seen is keyed by it
         self.alive = np.zeros(n, bool)  # between reset and the end of the task
         self._all = np.arange(n, dtype=np.int32)
-        self._warnings = self.batch.warning[:, :, 1]
+        self._warnings = self.batch.warning[:, :, 1]  # how often each kind was given, a view
+        self._flat_state = self.batch.state.reshape(-1)  # a view
+        self._stage = VELOCITY_STAGE if task.derived else NO_STAGE  # how far derived fields describe the new state
+        self._action_shape = (n, self.robot.action_size)
         self._eyes: dict[tuple[str, int], Eye] = {}
         task.bind(self)
-        self.sensors: dict[str, Sensor] = {name: _sensor(name)(self) for name in _chosen(task, senses)}
+        chosen = task.senses if senses is None else senses
+        self.sensors: dict[str, Sensor] = {name: build(name, self) for name in chosen}
         self._readings = {k: np.zeros((n, *s.space.shape), s.space.dtype) for k, s in self.sensors.items()}
         observation = task.observe(self)
         shapes = (observation.shape[1:], (task.goal_size,), (task.goal_size,))
-        self.spaces = {k: Box(-np.inf, np.inf, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
+        self.spaces = {k: Box(-LIMIT, LIMIT, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
         self.spaces.update({name: sensor.space for name, sensor in self.sensors.items()})
 
     # -- an episode ---------------------------------------------------------------------------------------------
@@ -84,40 +93,43 @@ class WorldEnv:
         for i, seed in zip(ids, seeds or [None] * len(ids), strict=True):
             if seed is not None:
                 self.rngs[i] = seeding.np_random(seed)[0]
-        self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self.batch.reset(ids, stage=NO_STAGE)
         for i in ids:
             self.task.reset(self, int(i), self.rngs[i])
         self.batch.forward(ids)
         self.steps[ids] = 0
         self.alive[ids] = True
-        self._read(ids, fresh=True)
+        self._read(ids, self.sensors)
         return self.observe()
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, action: np.ndarray, mask: np.ndarray | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """One env step of every world with actions (n, A) in [-1, 1].
 
+        Worlds outside `mask` (n,) bool stand still: their action is not looked at, what is told of them means nothing.
+
         Returns the observation, reward (n,), terminated (n,) and info by name, each (n, ...). Time limits are the
-        caller's; `info["physics_error"]` marks worlds whose simulation failed: their episode is void.
+        caller's. `info["physics_error"]` marks worlds whose simulation failed: their episode is void, and they have
+        been put back to the model's defaults, so that nothing unreal is sensed.
 
         Raises:
             ValueError: the action has another shape or a value that is not finite, named by index; nothing moved.
             RuntimeError: a world was not reset before its first step or after its end.
         """
-        action, clipped = self._check_action(action)
-        if not self.alive.all():
-            raise RuntimeError(f"step() of world {int(np.argmin(self.alive))} before reset(), or after its end")
+        action, clipped = self._check_action(action, mask)
+        ended = ~self.alive if mask is None else mask & ~self.alive
+        if np.count_nonzero(ended):
+            raise RuntimeError(f"step() of world {int(np.argmax(ended))} before reset(), or after its end")
         self.robot.apply(action)
-        broken = self._advance()
-        self.steps += 1
-        self._read(self._all)
+        broken = self._advance(mask)
+        self.steps += 1 if mask is None else mask
+        self._sense(mask, broken)
         observation = self.observe()
         state, achieved = observation["observation"], observation["achieved_goal"]
-        if broken is not None:
-            for value in observation.values():
-                value[broken] = 0
         success = self.task.success(achieved, self.goal)
         reward = self.task.reward(achieved, self.goal, state)
-        self.alive[:] = ~success if broken is None else ~(success | broken)
+        self.alive &= ~success if broken is None else ~(success | broken)
         return observation, reward, success, self._info(success, clipped, broken, state)
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -139,16 +151,23 @@ class WorldEnv:
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray | float:
         """Reward of (..., goal_size) pairs; `info["observation"]`, where given, feeds the terms that need it."""
-        achieved, desired = np.asarray(achieved, float), np.asarray(desired, float)
-        one = achieved.ndim == 1
-        reward = self.task.reward(np.atleast_2d(achieved), np.atleast_2d(desired), _observations(info))
-        return float(reward[0]) if one else reward
+        achieved, desired, shape = self._pairs(achieved, desired)
+        reward = self.task.reward(achieved, desired, _observations(info))
+        return reward.reshape(shape) if shape else float(reward[0])
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: Any = None) -> np.ndarray | bool:
         """Whether the task is done at (..., goal_size) pairs: success ends an episode."""
-        achieved = np.asarray(achieved, float)
-        done = self.task.success(np.atleast_2d(achieved), np.atleast_2d(np.asarray(desired, float)))
-        return bool(done[0]) if achieved.ndim == 1 else done
+        achieved, desired, shape = self._pairs(achieved, desired)
+        done = self.task.success(achieved, desired)
+        return done.reshape(shape) if shape else bool(done[0])
+
+    def _pairs(self, achieved: Any, desired: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """Goals as (pairs, goal_size) twice, and the shape (...) of what is asked."""
+        achieved, desired = np.asarray(achieved, float), np.asarray(desired, float)
+        size = self.task.goal_size
+        if achieved.shape != desired.shape or achieved.shape[-1:] != (size,):
+            raise ValueError(f"goals have shapes {achieved.shape} and {desired.shape}, expected (..., {size}) twice")
+        return achieved.reshape(-1, size), desired.reshape(-1, size), achieved.shape[:-1]
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 
@@ -164,69 +183,104 @@ class WorldEnv:
         )
 
     def set_state(self, snapshot: Snapshot, worlds: Sequence[int] | None = None) -> None:
-        """Make `worlds` (all by default) copies of a snapshot; what they had lived is dropped."""
+        """Make `worlds` (all by default) copies of a snapshot; what they had lived is dropped.
+
+        Senses that the snapshot's engine did not have are read anew. Raises ValueError if it is of another task.
+        """
+        if snapshot.physics.shape != (self.batch.nstate,) or snapshot.hidden.keys() != self.hidden.keys():
+            raise ValueError(f"the snapshot is not of this {type(self.task).__name__}: its state differs in size")
         ids = self._all if worlds is None else np.asarray(worlds, np.int32)
-        self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self.batch.reset(ids, stage=NO_STAGE)
         self.batch.state[ids] = snapshot.physics
-        self.batch.forward(ids, stage=POSITION_AND_VELOCITY)
-        self.batch.state[ids] = snapshot.physics  # forward may have moved the solver's warm start
+        self.batch.forward(ids)
+        self.batch.state[ids] = snapshot.physics  # forward has moved the solver's warm start
         self.goal[ids] = snapshot.goal
         for name, value in snapshot.hidden.items():
             self.hidden[name][ids] = value
-        for name, value in snapshot.readings.items():
-            if name in self._readings:
-                self._readings[name][ids] = value
         self.steps[ids] = snapshot.steps
         for i in ids:
             self.rngs[i].bit_generator.state = copy.deepcopy(snapshot.random)
         self.alive[ids] = True
-        self.tick += 1
+        self._read(ids, [name for name in self.sensors if name not in snapshot.readings])
+        for name in self.sensors.keys() & snapshot.readings.keys():
+            self._readings[name][ids] = snapshot.readings[name]
+
+    def __reduce__(self) -> tuple:
+        """A copy is built from the same arguments and put into the same state, world by world."""
+        arguments = (self._unbound, self.n, tuple(self.sensors), self.batch.nthread, self.strict)
+        worlds = [self.get_state(i) for i in range(self.n)]
+        return WorldEnv, arguments, {"worlds": worlds, "rngs": self.rngs, "alive": self.alive}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.rngs = state["rngs"]
+        for i, snapshot in enumerate(state["worlds"]):
+            self.set_state(snapshot, [i])
+        self.alive[:] = state["alive"]
 
     def eye(self, camera: str, size: int) -> Eye:
         """The ray camera of that name and size, shared by the senses that look through it."""
-        return self._eyes.setdefault((camera, size), Eye(self, camera, size))
+        if (camera, size) not in self._eyes:
+            self._eyes[camera, size] = Eye(self, camera, size)
+        return self._eyes[camera, size]
+
+    def moment(self, world: int) -> bytes:
+        """What a world's looks depend on: a picture of the same moment need not be made again."""
+        return self.batch.state[world].tobytes()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _check_action(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            action = np.asarray(action, np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"action must be numbers of shape {(self.n, self.robot.action_size)}: {error}") from None
-        if action.shape != (self.n, self.robot.action_size):
-            raise ValueError(f"action has shape {action.shape}, expected {(self.n, self.robot.action_size)}")
-        if np.abs(action).max() <= 1.0:
+    def _check_action(self, action: Any, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """The action as float64 in [-1, 1], and how many entries of each world had to be clipped, (n,)."""
+        action = np.asarray(action)
+        if action.dtype.kind not in "fiu":
+            raise ValueError(f"action has dtype {action.dtype}, expected real numbers")
+        if action.shape != self._action_shape:
+            raise ValueError(f"action has shape {action.shape}, expected {self._action_shape}")
+        action = action.astype(np.float64)
+        if mask is not None:
+            action[~mask] = 0.0
+        inside = np.abs(action) <= 1.0
+        if np.count_nonzero(inside) == inside.size:
             return action, np.zeros(self.n, np.int64)
-        if not np.isfinite(action).all():
-            world, index = np.argwhere(~np.isfinite(action))[0]
-            raise ValueError(f"action[{index}] of world {world} is {action[world, index]}; actions must be finite")
-        outside = np.abs(action) > 1.0
-        if self.strict:
-            world, index = np.argwhere(outside)[0]
-            raise ValueError(f"action[{index}] of world {world} is {action[world, index]}, outside [-1, 1]")
-        return np.clip(action, -1.0, 1.0), outside.sum(axis=1)
+        finite = np.isfinite(action)
+        if not finite.all() or self.strict:
+            world, index = np.argwhere(~inside if finite.all() else ~finite)[0]
+            expected = "outside [-1, 1]" if finite.all() else "not finite"
+            raise ValueError(f"action[{index}] of world {world} is {action[world, index]}, {expected}")
+        return np.clip(action, -1.0, 1.0), (~inside).sum(axis=1)
 
-    def _advance(self) -> np.ndarray | None:
+    def _advance(self, mask: np.ndarray | None) -> np.ndarray | None:
         """Run the physics of one env step; the worlds where it failed, (n,) bool, or None."""
-        self.tick += 1
         failed = None
         try:
-            self.batch.step(nstep=self.robot.substeps, stage=POSITION_AND_VELOCITY)
+            self.batch.step(mask, self.robot.substeps, self._stage)
         except SimulationError as error:
             failed = np.isin(self._all, error.ids)
-        if failed is None and not self._warnings.any():
+        whole = self._flat_state.dot(self._flat_state) < BROKEN**2  # not for NaN
+        if failed is None and whole and not np.count_nonzero(self._warnings):
             return None
-        warned = self._warnings.any(axis=1)
-        return warned if failed is None else warned | failed
+        broken = self._warnings.any(axis=1) | ~(np.abs(self.batch.state).max(axis=1) < BROKEN)
+        broken = broken if failed is None else broken | failed
+        if not broken.any():
+            return None
+        self.batch.reset(np.flatnonzero(broken))
+        return broken
 
-    def _read(self, ids: np.ndarray, fresh: bool = False) -> None:
-        """Refresh the readings of worlds whose sensor is due."""
-        if fresh:
-            self.tick += 1
+    def _sense(self, mask: np.ndarray | None, broken: np.ndarray | None) -> None:
+        """Refresh the readings that are due in the worlds of `mask`, and all readings of the broken ones."""
         for name, sensor in self.sensors.items():
-            due = ids if fresh or sensor.every == 1 else ids[self.steps[ids] % sensor.every == 0]
-            if len(due):
-                self._readings[name][due] = sensor.read(self, due)
+            if sensor.every == 1 and mask is None:
+                due = self._all
+            else:
+                due = self.steps % sensor.every == 0
+                due = due if mask is None else due & mask
+                due = np.flatnonzero(due if broken is None else due | broken)
+            self._read(due, [name])
+
+    def _read(self, ids: np.ndarray, names: Iterable[str]) -> None:
+        for name in names:
+            if len(ids):
+                self._readings[name][ids] = self.sensors[name].read(self, ids)
 
     def _info(
         self, success: np.ndarray, clipped: np.ndarray, broken: np.ndarray | None, state: np.ndarray
@@ -238,16 +292,6 @@ class WorldEnv:
             "physics_error": np.zeros(self.n, bool) if broken is None else broken,
             "observation": state.copy(),
         }
-
-
-def _sensor(name: str) -> Any:
-    if name not in SENSORS:
-        raise ValueError(f"unknown sense {name!r}; there are {', '.join(sorted(SENSORS))}")
-    return SENSORS[name]
-
-
-def _chosen(task: Task, senses: Sequence[str] | None) -> Sequence[str]:
-    return task.senses if senses is None else senses
 
 
 def _observations(info: Any) -> np.ndarray | None:

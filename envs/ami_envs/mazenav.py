@@ -27,6 +27,7 @@ class MazeNav(Task):
     """
 
     robot = Rover
+    derived = False
     scene = ASSETS / "mazenav" / "mazenav.xml"
     senses = ("touch", "lidar")
     goal_size = 2
@@ -53,8 +54,9 @@ class MazeNav(Task):
         for index, (a, b) in enumerate(self._edges):
             wall = spec.worldbody.add_body(name=f"wall{index}", mocap=True, pos=[0, 0, UNDERGROUND])
             wall.add_geom(size=[0.05, 0.55, 0.2] if b == a + 1 else [0.55, 0.05, 0.2], **box)
-        spec.worldbody.add_camera(name="view", pos=[0, -0.85 * self.size, 1.3 * self.size], fovy=50,
-                                  xyaxes=[1, 0, 0, 0, 0.84, 0.55])
+        spec.worldbody.add_camera(
+            name="view", pos=[0, -0.85 * self.size, 1.3 * self.size], fovy=50, xyaxes=[1, 0, 0, 0, 0.84, 0.55]
+        )
 
     def bind(self, env: WorldEnv) -> None:
         self._pose, self._velocity = env.robot.qpos, env.robot.qvel

@@ -18,6 +18,7 @@ class Push(Task):
     """
 
     robot = Gantry
+    derived = False
     scene = ASSETS / "push" / "push.xml"
     senses = ("touch",)
     goal_size = 2
@@ -29,6 +30,8 @@ class Push(Task):
     def bind(self, env: WorldEnv) -> None:
         self._joints, self._velocity = env.robot.qpos[:, :6], env.robot.qvel[:, :6]
         self._cube, self._cube_velocity = env.robot.qpos[:, 6:13], env.robot.qvel[:, 6:9]
+        self._tip, self._place = self._joints[:, :3], self._cube[:, :3]
+        self._turn_w, self._turn_z = self._cube[:, 3:4], self._cube[:, 6:7]
         self._marker = env.batch.bind("mocap_pos")[:, 0]
 
     def reset(self, env: WorldEnv, i: int, rng: np.random.Generator) -> None:
@@ -45,13 +48,13 @@ class Push(Task):
         env.goal[i] = goal
 
     def observe(self, env: WorldEnv) -> np.ndarray:
-        relative = self._cube[:, :3] - self._joints[:, :3]
-        turn = 8.0 * np.arctan2(self._cube[:, 6:7], self._cube[:, 3:4])
+        relative = self._place - self._tip
+        turn = 8.0 * np.arctan2(self._turn_z, self._turn_w)
         parts = [self._joints, self._velocity, relative, np.cos(turn), np.sin(turn), self._cube_velocity]
         return np.concatenate(parts, axis=1)
 
     def achieved(self, env: WorldEnv) -> np.ndarray:
-        return self._cube[:, :2].copy()
+        return self._place[:, :2].copy()
 
     def success(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
         return distance(achieved, desired) < self.radius
@@ -63,12 +66,12 @@ class Push(Task):
             unit = (achieved - desired) / np.maximum(away, 1e-6)[:, None]
             start = observation[:, 12:15].copy()  # from the fingertip to the cube, then on to behind it
             start[:, :2] += self.behind * unit
-            terms["behind"] = -2.0 * np.sqrt(np.einsum("bi,bi->b", start, start))
+            terms["behind"] = -5.0 * np.sqrt(np.vecdot(start, start))
         return terms
 
     def oracle(self, env: WorldEnv) -> np.ndarray:
         """Go round, above the cube, to behind it as seen from the goal; then push along the line, mending sideways."""
-        tip, cube = self._joints[:, :3], self._cube[:, :3]
+        tip, cube = self._tip, self._place
         line = env.goal - cube[:, :2]
         line /= np.maximum(np.linalg.norm(line, axis=1, keepdims=True), 1e-6)
         offset = tip[:, :2] - cube[:, :2]

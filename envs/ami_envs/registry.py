@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import gymnasium
@@ -11,11 +12,13 @@ from gymnasium.vector import AutoresetMode
 from ami_envs.faces import BatchEnv, SingleEnv
 from ami_envs.task import Task
 
-TASKS: dict[str, str] = {
+TASKS: dict[str, str | type[Task]] = {
     "ami/Reach-v0": "ami_envs.reach:Reach",
     "ami/Push-v0": "ami_envs.push:Push",
     "ami/MazeNav-v0": "ami_envs.mazenav:MazeNav",
 }
+
+ENGINE_OPTIONS = ("sensors", "threads", "strict", "render_mode")
 
 
 def register(id: str, task: str | type[Task]) -> None:
@@ -25,7 +28,7 @@ def register(id: str, task: str | type[Task]) -> None:
         id: "namespace/Name-v0".
         task: the Task class, or "module:Class" to import it when it is first made.
     """
-    TASKS[id] = task if isinstance(task, str) else f"{task.__module__}:{task.__qualname__}"
+    TASKS[id] = task
     gymnasium.register(
         id=id,
         entry_point="ami_envs.registry:make_single",
@@ -44,13 +47,21 @@ def register_all() -> None:
 
 def load(id: str) -> type[Task]:
     """The Task class behind a registered id."""
-    module, _, name = TASKS[id].partition(":")
+    task = TASKS[id]
+    if not isinstance(task, str):
+        return task
+    module, _, name = task.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
+def options(id: str) -> dict[str, Any]:
+    """What the task of that id can be made with, each with its default."""
+    return {name: parameter.default for name, parameter in inspect.signature(load(id)).parameters.items()}
+
+
 def make_single(task: str, **kwargs: Any) -> SingleEnv:
-    engine, options = _split(kwargs)
-    return SingleEnv(load(task)(**options), **engine)
+    made, engine = _make_task(task, kwargs)
+    return SingleEnv(made, **engine)
 
 
 def make_batch(
@@ -60,11 +71,16 @@ def make_batch(
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     **kwargs: Any,
 ) -> BatchEnv:
-    engine, options = _split(kwargs)
-    return BatchEnv(load(task)(**options), num_envs, max_episode_steps, AutoresetMode(autoreset_mode), **engine)
+    made, engine = _make_task(task, kwargs)
+    return BatchEnv(made, num_envs, max_episode_steps, AutoresetMode(autoreset_mode), **engine)
 
 
-def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the engine, and options of the task."""
-    engine = {k: v for k, v in kwargs.items() if k in ("sensors", "threads", "strict", "render_mode")}
-    return engine, {k: v for k, v in kwargs.items() if k not in engine}
+def _make_task(id: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task, and the options left for the engine; raises TypeError for one that neither has."""
+    engine = {name: value for name, value in kwargs.items() if name in ENGINE_OPTIONS}
+    own = {name: value for name, value in kwargs.items() if name not in engine}
+    known = options(id)
+    for name in own:
+        if name not in known:
+            raise TypeError(f"{id} has no option {name!r}; there are {', '.join((*known, *ENGINE_OPTIONS))}")
+    return load(id)(**own), engine

@@ -13,11 +13,12 @@ from mujoco.batch import Batch
 
 
 class Robot(ABC):
-    """A body with actuators; `action_size` and `period` (seconds an action lasts) are fixed by the kind."""
+    """A body with actuators; `action_size` and `substeps` (physics steps an action lasts) are fixed by the kind."""
 
     action_size: int
     substeps = 10
     touch: tuple[str, ...]  # names of its touch sensors in the scene
+    lidar = False  # whether the scene has a site "lidar" to look from
     body: str  # the body a lidar sits on and ignores
 
     def __init__(self, batch: Batch) -> None:
@@ -44,14 +45,20 @@ class Gantry(Robot):
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
-        self._pose, self._pose_ctrl, self._fingers = self.qpos[:, :4], self.ctrl[:, :4], self.ctrl[:, 4:6]
-        self._middle, self._half = (self.open + self.closed) / 2, (self.closed - self.open) / 2
+        self._pose, self._targets = self.qpos[:, :4], self.ctrl[:, :6]
+        self._gain = np.zeros((5, 6))  # from actions to targets, which start from the pose and the fingers' middle
+        self._gain[:4, :4] = np.diag(self.step_size)
+        self._gain[4, 4:] = (self.closed - self.open) / 2
+        self._from = np.full((batch.nsim, 6), (self.open + self.closed) / 2)
+        self._low = np.append(self.low, [-np.inf, -np.inf])
+        self._high = np.append(self.high, [np.inf, np.inf])
 
     def apply(self, action: np.ndarray) -> None:
-        target = self._pose + action[:, :4] * self.step_size
-        np.maximum(target, self.low, out=target)
-        np.minimum(target, self.high, out=self._pose_ctrl)
-        self._fingers[:] = self._middle + self._half * action[:, 4:5]
+        self._from[:, :4] = self._pose
+        target = action @ self._gain
+        target += self._from
+        np.maximum(target, self._low, out=target)
+        np.minimum(target, self._high, out=self._targets)
 
 
 class Rover(Robot):
@@ -59,6 +66,7 @@ class Rover(Robot):
 
     action_size = 3
     touch = ("touch_bumper",)
+    lidar = True
     body = "rover"
     speed, turn = 1.5, 3.0
 

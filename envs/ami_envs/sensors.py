@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
-from ami_envs.camera import RayCamera
+from ami_envs.camera import Frame, RayCamera
 
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
+    from ami_envs.robots import Robot
 
 
 class Sensor(ABC):
@@ -34,7 +36,7 @@ class Touch(Sensor):
 
     def __init__(self, env: WorldEnv) -> None:
         self._forces = [env.batch.sensor(name).data for name in env.robot.touch]
-        self.space = Box(0.0, np.inf, (len(self._forces),), np.float32)
+        self.space = Box(0.0, float(np.log1p(mujoco.mjMAXVAL)), (len(self._forces),), np.float32)
 
     def read(self, env: WorldEnv, ids: np.ndarray) -> np.ndarray:
         return np.log1p(np.concatenate([force[ids] for force in self._forces], axis=1)).astype(np.float32)
@@ -47,6 +49,8 @@ class Lidar(Sensor):
     """
 
     def __init__(self, env: WorldEnv, rays: int = 32, reach: float = 5.0) -> None:
+        if not env.robot.lidar:
+            raise ValueError(f"a {type(env.robot).__name__} carries no lidar; it has {', '.join(offered(env.robot))}")
         self.space = Box(0.0, reach, (rays,), np.float32)
         self._reach = reach
         self._angles = np.arange(rays) * (2 * np.pi / rays)
@@ -73,13 +77,13 @@ class Vision(Sensor):
         self._eye = env.eye(camera, size)
         self.space = {
             "rgb": Box(0, 255, (size, size, 3), np.uint8),
-            "depth": Box(0.0, np.inf, (size, size, 1), np.float32),
+            "depth": Box(0.0, env.model.vis.map.zfar * env.model.stat.extent, (size, size, 1), np.float32),
             "segmentation": Box(-1, env.model.ngeom, (size, size), np.int32),
         }[part]
 
     def read(self, env: WorldEnv, ids: np.ndarray) -> np.ndarray:
-        return np.stack([getattr(self._eye.look(env, int(i)), "geom_id" if self._part == "segmentation" else self._part)
-                         for i in ids])
+        part = "geom_id" if self._part == "segmentation" else self._part
+        return np.stack([getattr(self._eye.look(env, int(i)), part) for i in ids])
 
 
 class Eye:
@@ -88,22 +92,37 @@ class Eye:
     def __init__(self, env: WorldEnv, camera: str, size: int) -> None:
         self._camera = RayCamera(env.model, camera, size, size)
         self._data = mujoco.MjData(env.model)
-        self._seen: dict[int, tuple] = {}
+        self._seen: dict[int, tuple[bytes, Frame]] = {}
 
-    def look(self, env: WorldEnv, world: int):
-        key = env.moment(world)
-        if self._seen.get(world, (None,))[0] != key:
+    def look(self, env: WorldEnv, world: int) -> Frame:
+        """The picture of a world as it is now; copy what you keep."""
+        moment = env.moment(world)
+        seen, frame = self._seen.get(world, (b"", None))
+        if frame is None or seen != moment:
             env.batch.get_data(world, self._data)
             mujoco.mj_kinematics(env.model, self._data)
             mujoco.mj_camlight(env.model, self._data)
-            self._seen[world] = (key, self._camera.render(self._data))
-        return self._seen[world][1]
+            frame = self._camera.render(self._data)
+            self._seen[world] = (moment, frame)
+        return frame
 
 
-SENSORS = {
+SENSORS: dict[str, Callable[[WorldEnv], Sensor]] = {
     "touch": Touch,
     "lidar": Lidar,
     "rgb": lambda env: Vision(env, "rgb"),
     "depth": lambda env: Vision(env, "depth"),
     "segmentation": lambda env: Vision(env, "segmentation"),
 }
+
+
+def build(name: str, env: WorldEnv) -> Sensor:
+    """The sense of that name, for the worlds of `env`. Raises ValueError for one that its robot has not."""
+    if name not in SENSORS:
+        raise ValueError(f"unknown sense {name!r}; there are {', '.join(offered(env.robot))}")
+    return SENSORS[name](env)
+
+
+def offered(robot: Robot | type[Robot]) -> tuple[str, ...]:
+    """The senses that a robot can have."""
+    return tuple(name for name in SENSORS if name != "lidar" or robot.lidar)

@@ -1,0 +1,112 @@
+"""Who acts in a run: the agent asked for, with its brain, its memory and its place in the home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ami_agent import console
+from ami_agent.agent import AmiAgent
+from ami_agent.baselines.oracle_planner import OraclePlannerAgent
+from ami_agent.baselines.simple import NoopAgent, OracleAgent, RandomAgent
+from ami_agent.brain import Brain, BrainConfig
+from ami_agent.brains import find_brain, learned_path
+from ami_agent.commands.common import parse_options
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+from ami_agent.learning.online import OnlineAgent
+from ami_agent.learning.train import TrainConfig, train
+from ami_agent.memory.lock import HomeLock
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Agent, Episode
+from ami_agent.runs import Run, agent_folder
+from ami_agent.signals import Stop
+
+if TYPE_CHECKING:
+    from ami_agent.commands.run import Config
+
+
+@dataclass
+class Cast:
+    """An agent ready to live, and what goes with it."""
+
+    agent: Agent
+    origin: str = ""  # where its weights came from
+    store: EpisodeStore | None = None
+    before: tuple[int, int] = (0, 0)  # episodes and steps remembered before the run
+    remember: Callable[[Episode], Episode] = lambda episode: episode
+    finish: Callable[[], None] = lambda: None
+
+    def remembered(self) -> tuple[int, int]:
+        """Episodes and steps in memory now."""
+        return (0, 0) if self.store is None else (len(self.store), self.store.steps)
+
+
+def cast(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
+    """The agent `config` asks for; None if a signal came while it was still being trained.
+
+    What must be closed or let go of at the run's end is entered into `stack`.
+    """
+    size = environment.spec.action_size
+    if config.agent == "random":
+        return Cast(RandomAgent(size, config.seed))
+    if config.agent == "noop":
+        return Cast(NoopAgent(size))
+    if config.agent in ("oracle", "oracle-planner"):
+        return Cast(_oracle(config, environment))
+    return _ami(config, environment, device, stop, stack)
+
+
+def _oracle(config: Config, environment: Environment) -> Agent:
+    vector: Any = environment.vector
+    if not hasattr(vector, "oracle"):
+        raise UsageError(f"{config.env} has no oracle: only worlds of ami_envs have; try --agent random")
+    if config.agent == "oracle":
+        return OracleAgent(vector.oracle)
+    task = type(vector.engine.task)(**parse_options(config.options))
+    return OraclePlannerAgent(vector.engine, task, seed=config.seed)
+
+
+def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
+    folder = agent_folder(config.name, config.home)
+    if config.memory == "on":
+        stack.enter_context(HomeLock(folder))
+    found = find_brain(environment.spec, folder, config.weights)
+    if found is None and config.learn:
+        found = Brain(environment.spec, BrainConfig(), config.seed), "new"
+    if found is None:
+        brain = _train_first(config, stop)
+        if brain is None:
+            return None
+        found = brain, "learned"
+        brain.save(learned_path(folder, config.env))
+    brain, origin = found
+    store = None
+    if config.memory != "off":
+        store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
+    before = (0, 0) if store is None else (len(store), store.steps)
+    if config.learn and store is not None:
+        learner = OnlineAgent(brain, config.mind, config.seed, store, environment)
+
+        def save() -> None:
+            brain.save(learned_path(folder, config.env))
+
+        return Cast(learner, origin, store, before, learner.remember, save)
+    agent = AmiAgent(brain, config.mind, config.seed, store, device)
+    return Cast(agent, origin, store, before, agent.remember)
+
+
+def _train_first(config: Config, stop: Stop) -> Brain | None:
+    """Train a brain for an environment that has none; None if a signal came before the end."""
+    console.say(
+        f"no weights for {config.env} yet: learning from {config.train_steps} env steps first "
+        f"(`ami-agent train --env {config.env}` learns for longer)"
+    )
+    settings = TrainConfig(steps=config.train_steps)
+    environment = Environment(config.env, settings.worlds, parse_options(config.options))
+    run = Run.create("runs", "train", config.env, "ami", config.seed, {"env": config.env, "train": settings})
+    brain, done = train(environment, run, config.seed, settings, BrainConfig(), stop)
+    run.finish("done" if done else "stopped", steps=brain.steps)
+    return brain if done else None

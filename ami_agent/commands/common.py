@@ -1,0 +1,36 @@
+"""What several commands ask of their flags."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from ami_agent.errors import MissingError, UsageError
+
+LARGEST_SEED = 1_000_000
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise UsageError, telling the range, unless low <= value <= high."""
+    if not low <= value <= high:
+        raise UsageError(f"--{name} must lie from {low} to {high}, not {value}")
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """The environment's options from JSON, e.g. '{"size": 6}'."""
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--options must be a JSON object such as '{{\"size\": 6}}', not {text!r}: {error}") from error
+    if not isinstance(options, dict):
+        raise UsageError(f"--options must be a JSON object such as '{{\"size\": 6}}', not {text!r}")
+    return options
+
+
+def pick_device(name: str) -> str:
+    """auto, cpu or cuda -> the device to think on. Raises MissingError for cuda where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MissingError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `ami-agent doctor`")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -1,0 +1,188 @@
+"""`ami-agent run`: let an agent live in an environment: perceive, remember, plan, act, report."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from ami_agent import console
+from ami_agent.agent import AgentConfig
+from ami_agent.commands.casting import Cast, cast
+from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options, pick_device
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+from ami_agent.evaluation.film import filmstrip, gif
+from ami_agent.evaluation.report import write_report
+from ami_agent.evaluation.resimulate import film_of
+from ami_agent.evaluation.results import Results
+from ami_agent.evaluation.timed import Timed
+from ami_agent.learning.live import live
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Episode
+from ami_agent.runs import Run
+from ami_agent.signals import Stop, graceful
+
+EPISODES_A_SEED = 1_000_000  # episode k of `--seed S` is seeded S * this + k
+
+
+@dataclass(frozen=True)
+class Config:
+    env: str
+    """Gymnasium id of the environment, e.g. ami/Push-v0; `ami-agent env list` shows ours."""
+    episodes: int = 20
+    """How many to live."""
+    seed: int = 0
+    """Of the episodes and of everything the agent draws."""
+    agent: Literal["ami", "random", "noop", "oracle", "oracle-planner"] = "ami"
+    """Who acts: ours, the floors, the world's scripted expert, or our planner on the true simulator."""
+    learn: bool = False
+    """Go on learning from what is lived."""
+    memory: Literal["on", "off", "read-only"] = "on"
+    """Remember across runs; not at all; or recall without adding."""
+    weights: str = "auto"
+    """auto (what the agent has learned here, else what ships), pretrained, learned, or a file."""
+    options: str = "{}"
+    """Options of the environment, a JSON object."""
+    home: Path | None = None
+    """Where agents live; AMI_HOME or ~/.ami-agent if not given."""
+    name: str = "default"
+    """Name of the agent."""
+    train_steps: int = 30_000
+    """Env steps to train for when there are no weights yet."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent thinks."""
+    threads: int = 1
+    """Threads of torch; small networks want one."""
+    video: bool = False
+    """Write a moving picture of every episode into the run's folder."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+    mind: Annotated[AgentConfig, tyro.conf.arg(name="")] = field(default_factory=AgentConfig)
+
+    def __post_init__(self) -> None:
+        check_range("episodes", self.episodes, 1, 1_000_000)
+        check_range("seed", self.seed, 0, LARGEST_SEED)
+        check_range("threads", self.threads, 1, 256)
+        check_range("train-steps", self.train_steps, 1, 10**9)
+        parse_options(self.options)
+        if self.learn and (self.agent != "ami" or self.memory != "on"):
+            raise UsageError("--learn needs --agent ami and --memory on: it learns from its own memory")
+
+
+def main(config: Config) -> int:
+    """Live the episodes, write the report, and print what was measured."""
+    torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    environment = Environment(config.env, 1, parse_options(config.options))
+    with ExitStack() as stack:
+        stop = stack.enter_context(graceful())
+        player = cast(config, environment, device, stop, stack)
+        if player is None:
+            return stop.exit_code
+        run = Run.create("runs", "run", config.env, config.agent, config.seed, config)
+        results = _live(config, environment, player, run, stop)
+        player.finish()
+        after = player.remembered()
+        facts = {
+            "env": config.env,
+            "agent": config.agent,
+            "seed": config.seed,
+            **results.summary(),
+            "memory": dict(zip(("episodes", "steps"), after, strict=True)),
+            "weights": player.origin,
+            "run": str(run.folder),
+        }
+        report = _report(config, run, results, player.before, after, environment.spec.control_period)
+        run.finish("stopped" if stop.requested else "done", results=facts)
+    _tell(config, facts, player.before, report)
+    return stop.exit_code
+
+
+def _live(config: Config, environment: Environment, player: Cast, run: Run, stop: Stop) -> Results:
+    """Live until all episodes are lived or a signal came; each is kept in the run's folder as it ends."""
+    results = Results()
+    first = config.seed * EPISODES_A_SEED
+    agent = Timed(player.agent)
+    began = time.perf_counter()
+    with (
+        EpisodeStore(run.folder / "episodes.sqlite") as record,
+        console.progress(config.episodes, f"{config.agent} in {config.env}") as advance,
+    ):
+        for ended in live(environment, agent, itertools.count(first), run.folder.name):
+            for episode in ended:
+                known = player.remember(episode)
+                record.append(known)
+                results.add(known)
+                _note(run, known)
+                advance(1, f"success {sum(results.success)}/{len(results.success)}")
+            if len(results.success) >= config.episodes or stop.requested:
+                break
+    results.seconds = time.perf_counter() - began
+    results.plan_ms = agent.milliseconds
+    return results
+
+
+def _note(run: Run, episode: Episode) -> None:
+    surprise = None if episode.surprise is None else float(episode.surprise.mean())
+    run.metric(
+        seed=episode.seed,
+        success=episode.success,
+        return_=float(episode.reward.sum()),
+        length=len(episode),
+        surprise=surprise,
+    )
+
+
+def _report(
+    config: Config, run: Run, results: Results, before: tuple[int, int], after: tuple[int, int], period: float
+) -> Path:
+    """Write report.html, with a moving picture of the first episode that succeeded, or of the first."""
+    options = parse_options(config.options)
+    with EpisodeStore(run.folder / "episodes.sqlite", read_only=True) as record:
+        ids = record.ids()
+        shown = (record.ids(success=True) or ids)[:1]
+        film = film_of(record.read(shown[0]), options) if shown else []
+        fps = 1.0 / period if period else 25.0
+        if config.video:
+            for number, episode_id in enumerate(ids):
+                frames = film_of(record.read(episode_id), options)
+                if not frames:
+                    console.say("no video: this environment cannot be drawn here (see `ami-agent doctor`)")
+                    break
+                (run.folder / "videos").mkdir(exist_ok=True)
+                (run.folder / "videos" / f"episode-{number:04d}.gif").write_bytes(gif(frames, fps))
+    return write_report(
+        run.folder / "report.html",
+        run.info,
+        {"success": results.success, "returns": results.returns, "lengths": results.lengths, "plan_ms": results.plan_ms},
+        surprise=results.surprise,
+        film=gif(film, fps) if film else None,
+        strip=filmstrip(film) if film else None,
+        config=run.config,
+        memory=(before[0], after[0]),
+        control_period=period,
+    )
+
+
+def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report: Path) -> None:
+    if config.json:
+        console.emit(facts)
+        return
+    rate, interval, plan = facts["success_rate"], facts["success_interval"], facts["plan_ms"]
+    if rate is not None:
+        console.out.print(
+            f"{config.agent} in {config.env}: success {rate:.2f} (95 % from {interval[0]:.2f} to {interval[1]:.2f}), "
+            f"return {facts['return_mean']:.1f}, {facts['episodes']} episodes, {facts['env_steps']} steps"
+        )
+    if plan["p50"] is not None:
+        console.out.print(f"plan time: {plan['p50']:.1f} ms (median), {plan['p99']:.1f} ms (99th percentile)")
+    if config.agent == "ami":
+        console.out.print(f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now")
+    console.out.print(f"report: {report}")

@@ -1,0 +1,38 @@
+"""Configs are frozen dataclasses; here they come back from the JSON they were saved as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ami_agent.errors import ArtefactError, nearest
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass of `kind` from JSON values; fields that are missing keep their defaults.
+
+    Raises:
+        ArtefactError: `values` is no object, or has a field that `kind` does not know.
+    """
+    if not isinstance(values, Mapping):
+        raise ArtefactError(f"{kind.__name__}: an object expected, {values!r} came")
+    types, names = get_type_hints(kind), [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            near = nearest(name, names)
+            raise ArtefactError(f"{kind.__name__} has no field {name!r}" + (f"; nearest: {near[0]}" if near else ""))
+    return kind(**{name: _value(types[name], value) for name, value in values.items()})
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if is_dataclass(kind):
+        return build(kind, value)  # type: ignore[arg-type, type-var]
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    if isinstance(value, str) and Path in (kind, *get_args(kind)):
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value

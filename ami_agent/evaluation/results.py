@@ -1,0 +1,47 @@
+"""What an evaluation measured, from its episodes to the numbers that are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ami_agent.evaluation.statistics import wilson
+from ami_agent.protocols import Episode
+
+
+@dataclass
+class Results:
+    """Lists have an entry an episode, `plan_ms` an entry a decision (wall milliseconds)."""
+
+    success: list[bool] = field(default_factory=list)  # at any time of the episode
+    returns: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)  # env steps
+    seeds: list[int] = field(default_factory=list)
+    surprise: list[list[float]] = field(default_factory=list)
+    plan_ms: list[float] = field(default_factory=list)
+    seconds: float = 0.0  # wall time of living, without reports
+
+    def add(self, episode: Episode) -> None:
+        self.success.append(bool(episode.success))
+        self.returns.append(float(episode.reward.sum()))
+        self.lengths.append(len(episode))
+        self.seeds.append(episode.seed)
+        if episode.surprise is not None:
+            self.surprise.append(episode.surprise.tolist())
+
+    def summary(self) -> dict[str, Any]:
+        """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is."""
+        n, steps = len(self.success), sum(self.lengths)
+        low, high = wilson(sum(self.success), n) if n else (None, None)
+        percentiles = np.percentile(self.plan_ms, [50, 99]).round(3).tolist() if self.plan_ms else [None, None]
+        return {
+            "episodes": n,
+            "success_rate": sum(self.success) / n if n else None,
+            "success_interval": [low, high],
+            "return_mean": float(np.mean(self.returns)) if n else None,
+            "env_steps": steps,
+            "steps_per_second": round(steps / self.seconds, 2) if self.seconds else None,
+            "plan_ms": {"p50": percentiles[0], "p99": percentiles[1]},
+        }

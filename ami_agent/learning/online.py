@@ -1,0 +1,66 @@
+"""Learning while acting: the agent of `run --learn`, whose experience is its own memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.brain import Brain
+from ami_agent.environment import Environment
+from ami_agent.learning.learner import Learner
+from ami_agent.learning.student import Student, StudyConfig
+from ami_agent.memory.replay import Replay
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Episode
+
+WARMUP = 1_000  # env steps of random actions by a brain that has learned nothing yet
+NOISE = 0.3  # standard deviation added to the planned actions
+
+
+class OnlineAgent:
+    """An Agent that plans, explores, and after every step makes the updates that are due.
+
+    It does not recall while it learns: the keys of its memory move with its encoder. They are made anew when an agent
+    that has finished learning opens the memory.
+    """
+
+    def __init__(
+        self,
+        brain: Brain,
+        config: AgentConfig,
+        seed: int,
+        store: EpisodeStore,
+        environment: Environment,
+        study: StudyConfig | None = None,
+    ) -> None:
+        self.brain, self.store = brain, store
+        self.agent = AmiAgent(brain, replace(config, recalled=0), seed)
+        study = study or StudyConfig(ratio=0.5)
+        replay = Replay.load(store, environment.id, study.capacity)
+        self._student = Student(environment, Learner(brain), replay, study)
+        self._student.seed(seed, 0)
+        self._numbers = np.random.default_rng([seed, 1])
+        self._lived = replay.steps
+
+    def reset(self, done: np.ndarray) -> None:
+        self.agent.reset(done)
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        batch = len(next(iter(observation.values())))
+        shape = (batch, self.brain.spec.action_size)
+        if self._lived >= WARMUP and len(self._student.replay):
+            self._student.study(batch)
+        self._lived += batch
+        self.brain.steps += batch
+        if self.brain.updates == 0:
+            return self._numbers.uniform(-1, 1, shape).astype(np.float32)
+        planned = self.agent.act(observation)
+        return np.clip(planned + NOISE * self._numbers.standard_normal(shape), -1, 1).astype(np.float32)
+
+    def remember(self, episode: Episode) -> Episode:
+        """Keep an episode, with its surprise, and learn from it from now on."""
+        known = self.agent.remember(episode)
+        self._student.take(self.store.append(known), known)
+        return known

@@ -1,0 +1,84 @@
+"""Learning from what was lived: a brain, its optimisers and its replay, whoever does the living."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+from ami_agent.learning.hindsight import relabel
+from ami_agent.learning.learner import Learner
+from ami_agent.memory.replay import Replay
+from ami_agent.protocols import Batch, Episode
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    ratio: float = 0.25
+    """Updates an env step."""
+    batch: int = 256
+    """Windows B in an update."""
+    window: int = 3
+    """Steps T of a window: how far the model is unrolled while it learns."""
+    hindsight: float = 0.5
+    """Share of the windows that get a goal that was reached later, where the environment has goals."""
+    capacity: int = 1_000_000
+    """Moments kept for learning."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "window", "capacity"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.ratio <= 64:
+            raise UsageError(f"ratio must lie above 0 and up to 64, not {self.ratio}")
+        if not 0 <= self.hindsight <= 1:
+            raise UsageError(f"hindsight must lie between 0 and 1, not {self.hindsight}")
+
+
+class Student:
+    """Takes in episodes and updates the brain in step with them."""
+
+    def __init__(self, environment: Environment, learner: Learner, replay: Replay, config: StudyConfig) -> None:
+        self.environment, self.learner, self.replay, self.config = environment, learner, replay, config
+        self.brain = learner.brain
+        self._due = 0.0
+
+    def seed(self, *key: int) -> None:
+        """Draw from here on as if nothing had been drawn before."""
+        self._numbers = np.random.default_rng(key)
+        self._torch_numbers = torch.Generator().manual_seed(int(self._numbers.integers(2**62)))
+        self._due = 0.0
+
+    def take(self, episode_id: int, episode: Episode) -> None:
+        """Add an episode of the store to what is learned from."""
+        self.replay.add(episode_id, episode)
+
+    def study(self, env_steps: int) -> dict[str, float]:
+        """The updates that are due after `env_steps` more were lived; the losses of the last, empty if there was none."""
+        if self.brain.updates == 0:
+            self._fit_scales()
+        losses: dict[str, float] = {}
+        self._due += env_steps * self.config.ratio
+        while self._due >= 1:
+            self._due -= 1
+            losses = self.learner.update(self._batch(), self._torch_numbers)
+        return losses
+
+    def _fit_scales(self) -> None:
+        """Set what the model normalises by from the first experience."""
+        moments = self.replay.sample(min(4096, self.replay.steps), self._numbers)
+        first = self.replay.read(moments, 1)
+        self.brain.model.fit({name: value[:, 0] for name, value in first.observation.items()}, first.reward)
+
+    def _batch(self) -> Batch:
+        """Replay windows, a share of them with a goal that was reached later."""
+        moments = self.replay.sample(self.config.batch, self._numbers)
+        batch = self.replay.read(moments, self.config.window)
+        if not self.brain.spec.goals or not self.config.hindsight:
+            return batch
+        goals = self.replay.future(moments, self._numbers, "achieved_goal")
+        chosen = torch.from_numpy(self._numbers.random(len(moments)) < self.config.hindsight)
+        return relabel(batch, goals, chosen, self.environment)
