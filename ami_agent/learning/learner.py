@@ -38,8 +38,8 @@ class Learner:
         rest = [p for p in model.parameters() if id(p) not in apart]
         self._model = [*rest, *encoder]
         self._optimisers = {
-            "model": torch.optim.Adam([{"params": rest}, {"params": encoder, "lr": rate / 3}], lr=rate),
-            "policy": torch.optim.Adam(self._policy, lr=rate),
+            "model": torch.optim.Adam([{"params": rest}, {"params": encoder, "lr": rate / 3}], lr=rate, fused=True),
+            "policy": torch.optim.Adam(self._policy, lr=rate, fused=True),
         }
         self._half = torch.cpu._is_avx512_bf16_supported()
         self._skipped = 0
@@ -57,7 +57,7 @@ class Learner:
         if not self._descend("model", loss, self._model):
             return {"skipped": float(self._skipped)}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            policy_loss = model.policy_loss(latents, weight, generator)
+            policy_loss = model.policy_loss(latents, weight)
         self._descend("policy", policy_loss, self._policy)
         model.follow()
         self.brain.updates += 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from gymnasium.utils import seeding
 from mujoco.batch import Batch, SimulationError
 
@@ -33,7 +33,7 @@ class Snapshot:
     hidden: dict[str, np.ndarray]
     steps: int
     readings: dict[str, np.ndarray]  # each sense's last reading
-    random: dict[str, Any]  # the world's random generator
+    random: Mapping[str, Any]  # the world's random generator
 
 
 class WorldEnv:
@@ -79,8 +79,8 @@ class WorldEnv:
         self._readings = {k: np.zeros((n, *s.space.shape), s.space.dtype) for k, s in self.sensors.items()}
         observation = task.observe(self)
         shapes = (observation.shape[1:], (task.goal_size,), (task.goal_size,))
-        self.spaces = {k: Box(-LIMIT, LIMIT, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
-        self.spaces.update({name: sensor.space for name, sensor in self.sensors.items()})
+        goals = {k: Box(-LIMIT, LIMIT, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
+        self.spaces: dict[str, Space] = {**goals, **{name: sensor.space for name, sensor in self.sensors.items()}}
 
     # -- an episode ---------------------------------------------------------------------------------------------
 
@@ -270,12 +270,11 @@ class WorldEnv:
         """Refresh the readings that are due in the worlds of `mask`, and all readings of the broken ones."""
         for name, sensor in self.sensors.items():
             if sensor.every == 1 and mask is None:
-                due = self._all
-            else:
-                due = self.steps % sensor.every == 0
-                due = due if mask is None else due & mask
-                due = np.flatnonzero(due if broken is None else due | broken)
-            self._read(due, [name])
+                self._read(self._all, [name])
+                continue
+            due = self.steps % sensor.every == 0
+            due = due if mask is None else due & mask
+            self._read(np.flatnonzero(due if broken is None else due | broken), [name])
 
     def _read(self, ids: np.ndarray, names: Iterable[str]) -> None:
         for name in names:

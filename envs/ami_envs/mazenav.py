@@ -1,4 +1,4 @@
-"""`ami/MazeNav-v0`: drive through a maze to a place. Topological planning; with a fixed map, map reuse."""
+"""`ami/MazeNav-v0`: drive through a maze to a place. Finding a way; with a fixed map, reusing it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MazeNav(Task):
 
     Args:
         size: cells a side, 4 to 8; give `max_episode_steps=100 * (size - 2)` along with it.
-        map: "fixed", one map (that of `map_seed`) in every episode, or "seed", a new one drawn for each episode.
+        map: "seed", a new map drawn for each episode from its seed, or "fixed", that of `map_seed` in every episode.
         map_seed: which fixed map.
     """
 
@@ -35,7 +35,7 @@ class MazeNav(Task):
     radius = 0.3
     braid = 0.25  # share of the walls of a perfect maze that are taken away again: loops, hence choices
 
-    def __init__(self, size: int = 4, map: str = "fixed", map_seed: int = 0, reward_type: str = "dense") -> None:
+    def __init__(self, size: int = 4, map: str = "seed", map_seed: int = 0, reward_type: str = "dense") -> None:
         super().__init__(reward_type)
         if not 4 <= size <= 8:
             raise ValueError(f"size must be from 4 to 8, not {size}")

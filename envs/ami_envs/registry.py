@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 from ami_envs.faces import BatchEnv, SingleEnv
@@ -18,6 +19,7 @@ TASKS: dict[str, str | type[Task]] = {
     "ami/MazeNav-v0": "ami_envs.mazenav:MazeNav",
 }
 
+ENTRY_POINT = "ami_envs.registry:make_single"
 ENGINE_OPTIONS = ("sensors", "threads", "strict", "render_mode")
 
 
@@ -31,7 +33,7 @@ def register(id: str, task: str | type[Task]) -> None:
     TASKS[id] = task
     gymnasium.register(
         id=id,
-        entry_point="ami_envs.registry:make_single",
+        entry_point=ENTRY_POINT,
         vector_entry_point="ami_envs.registry:make_batch",
         max_episode_steps=load(id).max_episode_steps,
         kwargs={"task": id},
@@ -43,6 +45,22 @@ def register_all() -> None:
     for id, task in list(TASKS.items()):
         if id not in gymnasium.registry:
             register(id, task)
+
+
+def find(id: str) -> EnvSpec:
+    """The environment registered as `id`, ours or not; "module:namespace/Name-v0" imports the module first.
+
+    Raises gymnasium.error.Error for an unknown id, whatever the module's import raises.
+    """
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
+
+
+def is_ours(spec: EnvSpec) -> bool:
+    """Whether an environment is made of a Task on our engine."""
+    return spec.entry_point == ENTRY_POINT
 
 
 def load(id: str) -> type[Task]:

@@ -75,11 +75,12 @@ class Vision(Sensor):
     def __init__(self, env: WorldEnv, part: str, camera: str = "view", size: int = 64) -> None:
         self._part = part
         self._eye = env.eye(camera, size)
-        self.space = {
+        spaces: dict[str, Box] = {
             "rgb": Box(0, 255, (size, size, 3), np.uint8),
             "depth": Box(0.0, env.model.vis.map.zfar * env.model.stat.extent, (size, size, 1), np.float32),
             "segmentation": Box(-1, env.model.ngeom, (size, size), np.int32),
-        }[part]
+        }
+        self.space = spaces[part]
 
     def read(self, env: WorldEnv, ids: np.ndarray) -> np.ndarray:
         part = "geom_id" if self._part == "segmentation" else self._part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from ami_envs.faces import BatchEnv, SingleEnv
-from ami_envs.registry import load
+from ami_envs.registry import is_ours, load
 from ami_envs.sensors import offered
 
 STEPS = 200
@@ -31,7 +32,7 @@ class Subject:
     @cached_property
     def ours(self) -> bool:
         """Whether it is made of a Task on our engine."""
-        return gym.spec(self.id).entry_point == "ami_envs.registry:make_single"
+        return is_ours(gym.spec(self.id))
 
     def make(self, **more: Any) -> gym.Env:
         """One world, by default with every sense it can have."""
@@ -46,7 +47,8 @@ class Subject:
         return gym.make_vec(self.id, n, **self.options | more)  # type: ignore[return-value]
 
     def all_senses(self) -> dict[str, Any]:
-        return {"sensors": offered(load(gym.spec(self.id).id).robot)} if self.ours else {}
+        """The option that asks for every sense the robot can have; none for others' environments."""
+        return {"sensors": offered(load(self.id).robot)} if self.ours else {}
 
 
 def difference(one: Any, other: Any, name: str = "") -> str | None:
@@ -65,24 +67,26 @@ def difference(one: Any, other: Any, name: str = "") -> str | None:
 
 
 def expect_same(one: Any, other: Any, where: str) -> None:
+    """Fault with the first thing that differs."""
     if (found := difference(one, other)) is not None:
         raise Fault(f"{where}: {found} differs")
 
 
 def live(env: gym.Env, seed: int | None, steps: int = STEPS) -> list[tuple]:
     """Everything an environment tells while it lives `steps` steps of chance; Fault outside its own space."""
-    told: list[tuple] = [env.reset(seed=seed)] if seed is not None else []
+    told: list[tuple] = [copy.deepcopy(env.reset(seed=seed))] if seed is not None else []
     rng = np.random.default_rng(0)
     for step in range(steps):
-        told.append(env.step(chance(env, rng)))
+        told.append(copy.deepcopy(env.step(chance(env, rng))))
         if told[-1][0] not in env.observation_space:
             raise Fault(f"the observation of step {step} is outside the observation space")
         if told[-1][2] or told[-1][3]:
-            told.append(env.reset())
+            told.append(copy.deepcopy(env.reset()))
     return told
 
 
 def chance(env: gym.Env, rng: np.random.Generator) -> Any:
+    """A random action that the generator alone decides."""
     space = env.action_space
     if not isinstance(space, gym.spaces.Box):
         space.seed(int(rng.integers(2**31)))
@@ -92,16 +96,20 @@ def chance(env: gym.Env, rng: np.random.Generator) -> Any:
 
 
 def expect_same_from_here(one: gym.Env, other: gym.Env) -> None:
-    for step, told in enumerate(zip(live(one, None), live(other, None), strict=True)):
-        expect_same(*told, f"step {step}")
+    """Fault if two environments, as they stand, do not go on alike under the same actions."""
+    lives = [[*live(env, None), env.reset(), *live(env, None, steps=20)] for env in (one, other)]
+    for step, (here, there) in enumerate(zip(*lives, strict=True)):
+        expect_same(here, there, f"step {step}")
 
 
 def transitions(env: gym.Env, steps: int) -> list[tuple[dict, float, dict]]:
+    """Observation, reward and info of each step of a life of chance."""
     told = [one for one in live(env, seed=0, steps=steps) if len(one) == 5]
     return [(observation, reward, info) for observation, reward, _, _, info in told]
 
 
 def arrays_in(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays in a nest of dicts and tuples, each with its place."""
     if isinstance(value, np.ndarray):
         yield name, value
     elif isinstance(value, (dict, tuple)):
@@ -109,8 +117,9 @@ def arrays_in(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
             yield from arrays_in(item, f"{name} {key}".strip())
 
 
-def rows(observation: dict[str, np.ndarray], rows: list[int]) -> dict[str, np.ndarray]:
-    return {name: value[rows] for name, value in observation.items()}
+def rows(told: Any, ids: list[int]) -> Any:
+    """What is told of some worlds only."""
+    return {name: value[ids] for name, value in told.items()} if isinstance(told, dict) else told[ids]
 
 
 def refusal(work: Callable[[], Any], what: str) -> str:
@@ -127,9 +136,10 @@ def success_rate(env: BatchEnv, act: Callable[[BatchEnv], np.ndarray]) -> float:
     env.reset(seed=0)
     done, won = np.zeros(env.num_envs, bool), np.zeros(env.num_envs, bool)
     for _ in range(env.limit):
-        _, _, terminated, _, _ = env.step(act(env))
+        _, _, terminated, truncated, _ = env.step(act(env))
+        over = terminated | truncated
         won |= terminated & ~done
-        done |= terminated
-        if terminated.any():
-            env.reset(options={"reset_mask": terminated})
+        done |= over
+        if over.any():
+            env.reset(options={"reset_mask": over})
     return float(won.mean())

@@ -1,0 +1,193 @@
+"""The world model: worked cases, and probes that must be learned."""
+
+import numpy as np
+import pytest
+import torch
+from ami_agent.brain import Brain, BrainConfig, discount_for
+from ami_agent.errors import ArtefactError, NumericalError, UsageError
+from ami_agent.learning.hindsight import relabel
+from ami_agent.learning.learner import MAX_SKIPPED, Learner
+from ami_agent.perception.encoder import EncoderConfig, Normaliser, SenseEncoder
+from ami_agent.protocols import Batch, Spec
+from ami_agent.world_model.latent import ModelConfig
+from ami_agent.world_model.twohot import TwoHot, symexp, symlog
+
+SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
+SPEC = Spec("probe", {"observation": (3,)}, action_size=1, goals=False, max_episode_steps=20)
+
+
+def batch_of(observation, action, reward, terminated=None, mask=None):
+    shape = reward.shape
+    return Batch(
+        {"observation": observation},
+        action,
+        reward,
+        torch.zeros(shape) if terminated is None else terminated,
+        torch.ones(shape) if mask is None else mask,
+    )
+
+
+def test_two_hot_returns_what_it_was_given():
+    twohot = TwoHot()
+    values = torch.tensor([-900.0, -3.2, 0.0, 0.05, 41.0])
+    assert torch.allclose(symexp(symlog(values)), values, rtol=1e-4, atol=1e-5)
+    logits = torch.zeros(5, 101, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(300):
+        optimiser.zero_grad()
+        twohot.loss(logits, values).sum().backward()
+        optimiser.step()
+    assert torch.allclose(twohot.decode(logits), values, rtol=0.02, atol=0.02)
+
+
+def test_a_missing_sense_is_left_out():
+    torch.manual_seed(0)
+    encoder = SenseEncoder({"observation": (3,), "touch": (2,)}, EncoderConfig(latent=16, width=32))
+    seen = {"observation": torch.randn(4, 3), "touch": torch.randn(4, 2)}
+    whole, part = encoder(seen), encoder({"observation": seen["observation"]})
+    assert whole.shape == part.shape == (4, 16)
+    assert not torch.allclose(whole, part)
+    assert torch.allclose(whole.view(4, 2, 8).sum(-1), torch.ones(4, 2), atol=1e-6)
+
+
+def test_images_only_is_refused_with_what_is_supported():
+    with pytest.raises(UsageError, match="images are not learned from yet"):
+        SenseEncoder({"rgb": (64, 64, 3)})
+
+
+def test_a_constant_sense_does_not_blow_up():
+    normaliser = Normaliser(2)
+    normaliser.fit(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))
+    assert torch.isfinite(normaliser(torch.tensor([[1.0, 1.0]]))).all()
+
+
+def test_targets_worked_by_hand():
+    """Rewards to the window's end; nothing after a termination; the last moment's value where an episode was cut."""
+    brain = Brain(SPEC, SMALL)
+    model, gamma = brain.model, brain.model.discount
+    model.value = lambda latent, action=None, target=False: torch.full(latent.shape[:-1], 7.0)
+    reward = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0], [1.0, 2.0, 0.0]])
+    terminated = torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    mask = torch.tensor([[1.0, 1, 1], [1, 1, 0], [1, 1, 0]])
+    batch = batch_of(torch.zeros(3, 4, 3), torch.zeros(3, 3, 1), reward, terminated, mask)
+    _, goal = model._targets(batch, torch.Generator())
+    expected = [1 + gamma * (2 + gamma * (3 + gamma * 7)), 1 + gamma * 2, 1 + gamma * (2 + gamma * 7)]
+    np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
+
+
+def learn(brain, make, updates):
+    learner, generator = Learner(brain), torch.Generator().manual_seed(0)
+    first = make()
+    brain.model.fit({name: value[:, 0] for name, value in first.observation.items()}, first.reward.flatten())
+    for _ in range(updates):
+        losses = learner.update(make(), generator)
+    return losses
+
+
+def test_a_predictable_world_is_predicted_and_a_choice_is_learned():
+    """One-step world: the reward is 1 - (action - sign)^2. The policy must learn the sign that is seen."""
+    torch.manual_seed(0)
+    brain = Brain(SPEC, SMALL)
+
+    def make():
+        observation = torch.randn(128, 2, 3).sign()
+        action = torch.rand(128, 1, 1) * 2 - 1
+        reward = 1 - (action[..., 0] - 0.8 * observation[:, :1, 0]).square()
+        return batch_of(observation, action, reward, terminated=torch.ones(128, 1))
+
+    learn(brain, make, 600)
+    with torch.no_grad():
+        seen = torch.tensor([[1.0, 1, 1], [-1.0, 1, 1]])
+        latent = brain.model.encode({"observation": seen})
+        action = brain.model.act(latent)
+        assert abs(action[0, 0] - 0.8) < 0.15 and abs(action[1, 0] + 0.8) < 0.15
+        right, wrong = brain.model.reward(latent, action), brain.model.reward(latent, -action)
+        assert (right > 0.5).all() and (wrong < -0.5).all()  # 1 and -1.56
+        assert torch.allclose(brain.model.value(latent, action), torch.ones(2), atol=0.25)
+        assert (brain.model.termination(brain.model.predict(latent, action)) > 0.9).all()
+
+
+def test_the_latent_does_not_collapse():
+    """Learned from prediction of random walks, the latent still tells states apart: effective rank well above 1."""
+    torch.manual_seed(0)
+    brain = Brain(SPEC, SMALL)
+
+    def make():
+        action = torch.rand(128, 3, 1) * 2 - 1
+        steps = torch.cat([torch.randn(128, 1, 3), torch.cat([action, 0 * action, -action], -1)], 1)
+        return batch_of(steps.cumsum(1), action, torch.zeros(128, 3))
+
+    losses = learn(brain, make, 300)
+    with torch.no_grad():
+        latent = brain.model.encode({"observation": torch.randn(512, 3)})
+        share = torch.linalg.svdvals(latent - latent.mean(0))
+        share = share / share.sum()
+    assert torch.exp(-(share * share.log()).sum()) > 3
+    assert losses["inverse"] < 0.1 < 1 / 3  # a third is what guessing costs
+
+
+def test_numbers_that_are_not_finite_stop_learning_with_the_last_good_weights():
+    brain = Brain(SPEC, SMALL)
+    learner, generator = Learner(brain), torch.Generator()
+    before = {name: value.clone() for name, value in brain.model.state_dict().items()}
+    bad = batch_of(torch.zeros(4, 2, 3), torch.zeros(4, 1, 1), torch.full((4, 1), torch.nan))
+    with pytest.raises(NumericalError, match=f"{MAX_SKIPPED} times"):
+        for _ in range(MAX_SKIPPED):
+            learner.update(bad, generator)
+    assert all(torch.equal(before[name], value) for name, value in brain.model.state_dict().items())
+
+
+class Line:
+    """A goal is reached within 1 of it; the reward is minus the distance."""
+
+    def compute_reward(self, achieved, desired, info):
+        return -np.abs(achieved - desired)[:, 0]
+
+    def compute_terminated(self, achieved, desired, info):
+        return np.abs(achieved - desired)[:, 0] < 1
+
+
+def test_hindsight_worked_by_hand():
+    places = torch.tensor([[[0.0], [2], [4], [6]], [[0.0], [2], [4], [6]], [[4.0], [4], [4], [4]]])
+    observation = {
+        "observation": places,
+        "achieved_goal": places,
+        "desired_goal": torch.full((3, 4, 1), 100.0),
+    }
+    batch = Batch(observation, torch.zeros(3, 3, 1), torch.full((3, 3), -9.0), torch.zeros(3, 3), torch.ones(3, 3))
+    result = relabel(batch, torch.full((3, 1), 4.0), torch.tensor([True, False, True]), Line())
+    assert result.observation["desired_goal"][:, 0, 0].tolist() == [4.0, 100.0, 100.0]  # the third was there already
+    assert result.reward[0].tolist() == [-2.0, 0.0, -2.0] and result.reward[1].tolist() == [-9.0] * 3
+    assert result.terminated.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert result.mask.tolist() == [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    assert batch.reward[0].tolist() == [-9.0] * 3, "the batch itself is left alone"
+
+
+def test_a_brain_comes_back_as_it_was_saved(tmp_path):
+    brain = Brain(SPEC, SMALL, seed=3)
+    brain.steps = 5
+    brain.save(tmp_path / "b.safetensors", command="x")
+    again = Brain.load(tmp_path / "b.safetensors")
+    assert again.spec == SPEC and again.config == SMALL and again.steps == 5
+    assert again.encoder_id() == brain.encoder_id()
+    state = again.model.state_dict()
+    critics = brain.model.critics.state_dict()
+    assert all(torch.equal(state[f"targets.{name}"], value) for name, value in critics.items())
+    brain.save(tmp_path / "half.safetensors", half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < (tmp_path / "b.safetensors").stat().st_size
+    Brain.load(tmp_path / "half.safetensors")
+
+
+def test_weights_of_another_environment_are_refused():
+    other = Spec("other", {"observation": (4,)}, 1, False, 20)
+    with pytest.raises(ArtefactError, match="learned with senses"):
+        Brain(SPEC, SMALL).check_fits(other)
+
+
+def test_the_same_seed_gives_the_same_brain():
+    one, two, other = Brain(SPEC, SMALL, 1), Brain(SPEC, SMALL, 1), Brain(SPEC, SMALL, 2)
+    assert one.encoder_id() == two.encoder_id() != other.encoder_id()
+
+
+def test_discount_looks_a_fifth_of_an_episode_ahead():
+    assert discount_for(50) == 0.95 and discount_for(200) == pytest.approx(0.975) and discount_for(10**6) == 0.995
