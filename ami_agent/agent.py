@@ -25,9 +25,7 @@ class AgentConfig:
     plan: bool = True
     """Plan in imagination (mode 2); otherwise act by the policy prior alone (mode 1)."""
     priors: int = 8
-    """Proposals to the planner by the policy prior: its own, the rest with noise."""
-    prior_spread: float = 0.2
-    """Standard deviation of that noise."""
+    """Proposals to the planner by the policy prior: its mean, the rest samples."""
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that succeeded."""
 
@@ -118,11 +116,11 @@ class AmiAgent:
         shape = (horizon, c.priors, self.brain.spec.action_size)
         generator = torch.Generator()
         noise = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed + 1)) for seed in seeds], 1)
-        noise[:, :, 0] = 0.0  # the first proposal is the prior's own
-        noise = c.prior_spread * noise.to(self.device)
+        noise[:, :, 0] = 0.0  # the first proposal is the prior's mean
+        noise = noise.to(self.device)
         here, actions = latent.unsqueeze(1).expand(-1, c.priors, -1), []
         for t in range(horizon):
-            actions.append((self.model.act(here) + noise[t]).clamp(-1.0, 1.0))
+            actions.append(self.model.act(here, noise[t]))
             here = self.model.predict(here, actions[-1])
         prior = torch.stack(actions, 2)
         recalled = self._recalled(latent)

@@ -253,6 +253,12 @@ def test_broken_physics_writes_no_log(tmp_path: Path, monkeypatch, capfd) -> Non
     assert capfd.readouterr() == ("", "")
 
 
+def test_state_too_large_is_broken_without_a_warning_of_mujoco() -> None:
+    env = engine(2)
+    env.batch.bind("time")[1] = 5e9
+    assert env.step(np.zeros((2, 5)))[3]["physics_error"].tolist() == [False, True]
+
+
 def test_import_is_light() -> None:
     heavy = "('torch', 'OpenGL', 'imageio', 'stable_baselines3')"
     assert python(f"import sys, ami_envs, ami_envs.checks; print([m for m in {heavy} if m in sys.modules])") == "[]"

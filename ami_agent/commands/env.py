@@ -17,9 +17,11 @@ from gymnasium.envs.registration import EnvSpec
 import ami_envs  # noqa: F401 - registers our worlds
 from ami_agent import console
 from ami_agent.errors import ArtefactError, MissingError, UsageError, nearest
+from ami_envs.core import LIMIT, WorldEnv
 from ami_envs.registry import TASKS, find, is_ours, load, options
 from ami_envs.sensors import offered
 
+TABLES = ("senses", "options")  # facts that have parts
 HOLD = 10  # how often a film shows its last picture
 
 
@@ -111,7 +113,7 @@ def _row(id: str) -> dict[str, Any]:
         "senses": offered(task.robot),
         "own_senses": task.senses,
         "horizon": task.max_episode_steps,
-        "summary": inspect.cleandoc(task.__doc__ or "").split("\n")[0],
+        "summary": inspect.cleandoc(task.__doc__ or "").split("\n")[0].partition(". ")[0].rstrip("."),
     }
 
 
@@ -123,42 +125,52 @@ def _info(config: Info) -> int:
         console.emit(facts)
         return 0
     for name, value in facts.items():
-        lines = [f"{key}: {item}" for key, item in value.items()] if isinstance(value, dict) else [str(value)]
-        print("\n".join(f"{name if i == 0 else '':<16}{line}" for i, line in enumerate(lines or ["none"])))
+        lines = [f"{key}: {_text(item)}" for key, item in value.items()] if name in TABLES else _text(value).split("\n")
+        print("\n".join(f"{name if i == 0 else '':<16}{line}".rstrip() for i, line in enumerate(lines)))
     return 0
 
 
 def _facts(spec: EnvSpec, env: gym.Env) -> dict[str, Any]:
+    """What can be said of an environment, as plain JSON values."""
     space = env.observation_space
-    boxes = space.spaces if isinstance(space, gym.spaces.Dict) else {"observation": space}
+    senses = space.spaces if isinstance(space, gym.spaces.Dict) else {"observation": space}
     fps = env.metadata.get("render_fps")
     facts: dict[str, Any] = {
         "environment": spec.id,
-        "horizon": f"{spec.max_episode_steps} steps" if spec.max_episode_steps else "no limit",
-        "actions": _told(env.action_space),
-        "senses": {name: _told(box) for name, box in boxes.items()},
-        "period": f"{1 / fps:g} s" if fps else "not said",
-        "goal": str(boxes["desired_goal"].shape) if "desired_goal" in boxes else "none",
-        "oracle": "yes" if hasattr(env.unwrapped, "oracle") else "no",
+        "horizon": spec.max_episode_steps,
+        "period": 1 / fps if fps else None,
+        "actions": _space(env.action_space),
+        "senses": {name: _space(sense) for name, sense in senses.items()},
+        "goal": _space(senses["desired_goal"]) if "desired_goal" in senses else None,
+        "oracle": hasattr(env.unwrapped, "oracle"),
     }
     if is_ours(spec):
-        task: Any = env.unwrapped.engine.task  # type: ignore[attr-defined]
-        own = ", ".join(("observation", "achieved_goal", "desired_goal", *task.senses))
+        engine: WorldEnv = env.unwrapped.engine  # type: ignore[attr-defined]
         facts |= {
-            "robot": type(env.unwrapped.engine.robot).__name__.lower(),  # type: ignore[attr-defined]
-            "by default": own,
-            "reward": task.reward_type,
-            "options": {name: repr(value) for name, value in options(spec.id).items()},
-            "about": inspect.cleandoc(task.__doc__ or ""),
+            "robot": type(engine.robot).__name__.lower(),
+            "own_senses": engine.task.senses,
+            "reward": engine.task.reward_type,
+            "options": options(spec.id),
+            "about": inspect.cleandoc(engine.task.__doc__ or ""),
         }
     return facts
 
 
-def _told(space: gym.Space) -> str:
+def _space(space: gym.Space) -> dict[str, Any] | str:
     if not isinstance(space, gym.spaces.Box):
         return str(space)
-    bounds = f"in [{space.low.min():g}, {space.high.max():g}]" if space.is_bounded() else "unbounded"
-    return f"{space.shape} {space.dtype} {bounds}"
+    low, high = float(space.low.min()), float(space.high.max())
+    bounds = [low, high] if max(-low, high) < LIMIT else None  # a working world comes nowhere near the limit
+    return {"shape": list(space.shape), "dtype": str(space.dtype), "bounds": bounds}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        bounds = " in [{:g}, {:g}]".format(*value["bounds"]) if value["bounds"] else ""
+        return f"{tuple(value['shape'])} {value['dtype']}{bounds}"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)
 
 
 def _check(config: Check) -> int:
@@ -211,7 +223,8 @@ def _film(env: gym.Env, config: Preview) -> tuple[list[np.ndarray], bool]:
     """Pictures of one episode, each (H, W, 3) uint8, and whether it ended in success."""
     env.action_space.seed(config.seed)
     env.reset(seed=config.seed)
-    frames, over, info = [_picture(env)], False, {}
+    info: dict[str, Any] = {}
+    frames, over = [_picture(env)], False
     while not over and len(frames) <= 1000:
         act = env.unwrapped.oracle if config.agent == "oracle" else env.action_space.sample  # type: ignore[attr-defined]
         _, _, terminated, truncated, info = env.step(act())
@@ -234,15 +247,12 @@ def _find(id: str) -> EnvSpec:
     try:
         return find(id)
     except gym.error.Error as error:
-        near = nearest(id.rpartition(":")[2], [*TASKS, *gym.registry])
-        raise UsageError(f"no environment {id!r}; {_or(near) or '`ami-agent env list --all` shows them'}") from error
+        near = " or ".join(nearest(id.rpartition(":")[2], [*TASKS, *gym.registry]))
+        hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
+        raise UsageError(f"no environment {id!r}; {hint}") from error
     except Exception as error:  # a user's module may raise anything
         module = id.rpartition(":")[0]
         raise UsageError(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _or(names: list[str]) -> str:
-    return f"did you mean {' or '.join(names)}?" if names else ""
 
 
 def _make(spec: EnvSpec, text: str, **more: Any) -> gym.Env:
@@ -252,7 +262,8 @@ def _make(spec: EnvSpec, text: str, **more: Any) -> gym.Env:
     except gym.error.DependencyNotInstalled as error:
         raise MissingError(f"{spec.id}: {error}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
-        raise UsageError(f"{spec.id}: {error}") from error
+        text = str(error).partition(" was raised from the environment creator")[0]  # what Gymnasium adds
+        raise UsageError(text if text.startswith(spec.id) else f"{spec.id}: {text}") from error
 
 
 def _options(text: str) -> dict[str, Any]:

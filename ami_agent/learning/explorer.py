@@ -1,4 +1,4 @@
-"""How the agent acts while it gathers experience: at random first, then by its policy prior and noise."""
+"""How the agent acts while it gathers experience: at random first, then by samples of its policy prior."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 
 from ami_agent.brain import Brain
 
-NOISE = (0.05, 0.6)  # standard deviation in the first world and in the last
+MOST_NOISE = 0.5  # standard deviation
 
 
 class Explorer:
-    """An Agent for collecting. While `random`, actions are uniform; later each world adds its own amount of noise to
-    the policy prior: the first hardly any, so that its lead is followed far, the last much, to try other things.
+    """An Agent for collecting. While `random`, actions are uniform; later each world adds its own amount of noise,
+    from none to `MOST_NOISE`, so that there is always one world that tries what the policy is sure not to do.
     """
 
     def __init__(self, brain: Brain, generator: np.random.Generator, random: bool) -> None:
@@ -28,6 +28,7 @@ class Explorer:
         if self.random:
             return self._generator.uniform(-1, 1, shape).astype(np.float32)
         latent = self._model.encode({name: torch.from_numpy(value).float() for name, value in observation.items()})
-        amount = np.linspace(*NOISE, shape[0], dtype=np.float32)[:, None]
-        noise = amount * self._generator.standard_normal(shape).astype(np.float32)
-        return np.clip(self._model.act(latent).numpy() + noise, -1.0, 1.0)
+        noise = self._generator.standard_normal((2, *shape)).astype(np.float32)
+        action = self._model.act(latent, torch.from_numpy(noise[0])).numpy()
+        amount = np.linspace(0.0, MOST_NOISE, len(action), dtype=np.float32)[:, None]
+        return np.clip(action + amount * noise[1], -1.0, 1.0)

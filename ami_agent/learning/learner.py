@@ -57,7 +57,7 @@ class Learner:
         if not self._descend("model", loss, self._model):
             return {"skipped": float(self._skipped)}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            policy_loss = model.policy_loss(latents, weight)
+            policy_loss = model.policy_loss(latents, weight, generator)
         self._descend("policy", policy_loss, self._policy)
         model.follow()
         self.brain.updates += 1

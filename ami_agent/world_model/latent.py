@@ -8,6 +8,7 @@ Added here: a termination head, and inverse dynamics against collapse.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +34,8 @@ class ModelConfig:
     """Weight of the critics' loss."""
     inverse: float = 0.1
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
-    smoothing: float = 0.2
-    """Noise on the policy's actions in the critics' targets (Fujimoto et al. 2018, TD3), cut at 0.5."""
+    entropy: float = 1e-3
+    """Weight of the policy prior's entropy, in units of the critics' spread."""
     target_rate: float = 0.01
     """How fast the target critics follow, an update."""
 
@@ -54,6 +55,7 @@ class LatentModel(nn.Module):
         discount: of the critics, an env step.
     """
 
+    scale: Tensor
     unit: Tensor
 
     def __init__(
@@ -75,12 +77,13 @@ class LatentModel(nn.Module):
         self.reward_head = mlp(latent + action_size, width, bins)
         self.end_head = mlp(latent, width // 4, 1)
         self.critics = nn.ModuleList([mlp(latent + action_size, width, 1) for _ in range(2)])
-        self.policy = mlp(latent, width, action_size)
+        self.policy = mlp(latent, width, 2 * action_size)
         self.inverse = mlp(2 * latent, width // 2, action_size)
         self.twohot = TwoHot(bins)
         for head in (self.reward_head, *self.critics):
             nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.register_buffer("scale", torch.ones(()))  # running spread of the critics: the policy's unit
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
 
     def fit(self, observation: dict[str, Tensor], reward: Tensor) -> None:
@@ -111,9 +114,14 @@ class LatentModel(nn.Module):
         first, second = (critic(x) for critic in (self.targets if target else self.critics))
         return self.unit * torch.minimum(first, second).float().squeeze(-1)
 
-    def act(self, latent: Tensor) -> Tensor:
-        """The policy prior's action, (..., D) -> (..., A) in [-1, 1]."""
-        return self.policy(latent).float().tanh()
+    def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with standard normal noise a sample."""
+        mean, log_std = self._policy(latent)
+        return (mean if noise is None else mean + noise * log_std.exp()).tanh()
+
+    def _policy(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.policy(latent).float().chunk(2, -1)
+        return mean, -5.0 + 3.0 * (log_std.tanh() + 1.0)  # std from exp(-5) to e
 
     # -- learning -----------------------------------------------------------------------------------------------
 
@@ -143,11 +151,19 @@ class LatentModel(nn.Module):
         total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
         return total, {**losses, "value": goal.mean(), "latents": latents.detach(), "weight": weight}
 
-    def policy_loss(self, latents: Tensor, weight: Tensor) -> Tensor:
-        """Climb the critics, over imagined latents (B, T+1, D) with weights (B, T)."""
-        raw = self.policy(latents[:, :-1]).float()
-        value = self.value(latents[:, :-1], raw.tanh()) / self.unit
-        return (weight * (1e-5 * raw.square().mean(-1) - value)).sum()  # small raw outputs keep tanh's gradient alive
+    def policy_loss(self, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+        """Climb the critics with a little entropy, over imagined latents (B, T+1, D) with weights (B, T)."""
+        latents = latents[:, :-1]
+        noise = torch.randn(*weight.shape, self.action_size, generator=generator)
+        mean, log_std = self._policy(latents)
+        raw = mean + noise * log_std.exp()
+        value = self.value(latents, raw.tanh())
+        with torch.no_grad():
+            low, high = torch.quantile(value.float(), torch.tensor([0.05, 0.95]))
+            self.scale.lerp_((high - low).clamp(min=1.0), 0.01)
+        squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
+        log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
+        return (weight * (self.config.entropy * log_p - value / self.scale)).sum()
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -159,8 +175,7 @@ class LatentModel(nn.Module):
     def _targets(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What the next moments look like, (B, T, D), and the critics' targets, (B, T): rewards to the window's end."""
         seen = self.encode({name: value[:, 1:] for name, value in batch.observation.items()}).float()
-        noise = torch.randn(*seen.shape[:2], self.action_size, generator=generator) * self.config.smoothing
-        action = (self.act(seen) + noise.clamp(-0.5, 0.5)).clamp(-1.0, 1.0)
+        action = self.act(seen, torch.randn(*seen.shape[:2], self.action_size, generator=generator))
         value = self.value(seen, action, target=True)
         goal, onward = torch.empty_like(value), value[:, -1]
         for t in reversed(range(value.shape[1])):

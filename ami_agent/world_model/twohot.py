@@ -35,5 +35,5 @@ class TwoHot(nn.Module):
         low = place.floor().clamp(max=self.bins - 2)
         share = (place - low).unsqueeze(-1)
         log_p = F.log_softmax(logits.float(), dim=-1)
-        index = low.long().unsqueeze(-1)
+        index = low.nan_to_num().long().unsqueeze(-1)  # a target that is not a number makes a loss that is none
         return -((1 - share) * log_p.gather(-1, index) + share * log_p.gather(-1, index + 1)).squeeze(-1)

@@ -69,13 +69,13 @@ class WorldEnv:
         self.alive = np.zeros(n, bool)  # between reset and the end of the task
         self._all = np.arange(n, dtype=np.int32)
         self._warnings = self.batch.warning[:, :, 1]  # how often each kind was given, a view
-        self._flat_state = self.batch.state.reshape(-1)  # a view
-        self._stage = VELOCITY_STAGE if task.derived else NO_STAGE  # how far derived fields describe the new state
         self._action_shape = (n, self.robot.action_size)
         self._eyes: dict[tuple[str, int], Eye] = {}
         task.bind(self)
         chosen = task.senses if senses is None else senses
         self.sensors: dict[str, Sensor] = {name: build(name, self) for name in chosen}
+        derived = task.derived or any(sensor.derived for sensor in self.sensors.values())
+        self._stage = VELOCITY_STAGE if derived else NO_STAGE  # how far derived fields describe the new state
         self._readings = {k: np.zeros((n, *s.space.shape), s.space.dtype) for k, s in self.sensors.items()}
         observation = task.observe(self)
         shapes = (observation.shape[1:], (task.goal_size,), (task.goal_size,))
@@ -256,7 +256,7 @@ class WorldEnv:
             self.batch.step(mask, self.robot.substeps, self._stage)
         except SimulationError as error:
             failed = np.isin(self._all, error.ids)
-        whole = self._flat_state.dot(self._flat_state) < BROKEN**2  # not for NaN
+        whole = np.vdot(self.batch.state, self.batch.state) < BROKEN**2  # one quick pass; not for NaN
         if failed is None and whole and not np.count_nonzero(self._warnings):
             return None
         broken = self._warnings.any(axis=1) | ~(np.abs(self.batch.state).max(axis=1) < BROKEN)

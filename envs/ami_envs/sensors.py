@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 class Sensor(ABC):
     """One sense of every world.
 
-    `space` is the Box of one world's reading, `every` the env steps between two readings (the last one stays between).
+    `space` is the Box of one world's reading, `every` the env steps between two readings (the last one stays between),
+    `derived` whether it reads places of bodies or sites from the engine (see `Task.derived`).
     """
 
     space: Box
     every: int = 1
+    derived: bool = True
 
     @abstractmethod
     def read(self, env: WorldEnv, ids: np.ndarray) -> np.ndarray:
@@ -32,7 +34,12 @@ class Sensor(ABC):
 
 
 class Touch(Sensor):
-    """Normal force on each of the robot's touch pads, newtons, squashed by log(1 + f) so that a graze is felt too."""
+    """Normal force on each of the robot's touch pads, newtons, squashed by log(1 + f) so that a graze is felt too.
+
+    The force is that of the latest physics step, as MuJoCo's touch sensors have it.
+    """
+
+    derived = False
 
     def __init__(self, env: WorldEnv) -> None:
         self._forces = [env.batch.sensor(name).data for name in env.robot.touch]
@@ -47,6 +54,8 @@ class Lidar(Sensor):
 
     Nothing within `reach` reads as `reach`.
     """
+
+    derived = False
 
     def __init__(self, env: WorldEnv, rays: int = 32, reach: float = 5.0) -> None:
         if not env.robot.lidar:
@@ -71,6 +80,8 @@ class Lidar(Sensor):
 
 class Vision(Sensor):
     """What the ray camera sees: `part` is "rgb" (H, W, 3) uint8, "depth" (H, W, 1) metres, "segmentation" (H, W) id."""
+
+    derived = False
 
     def __init__(self, env: WorldEnv, part: str, camera: str = "view", size: int = 64) -> None:
         self._part = part

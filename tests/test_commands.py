@@ -1,0 +1,159 @@
+"""`ami-agent env ...` and `ami-agent memory ...`, called as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from episodes import make
+
+from ami_agent import cli
+from ami_agent.memory.store import EpisodeStore
+from ami_envs.registry import TASKS
+
+WORLD = """
+import ami_envs
+from ami_envs.reach import Reach
+
+class Lazy(Reach):
+    '''Success: as in Reach. Its oracle does nothing.'''
+
+    def oracle(self, env):
+        return super().oracle(env) * 0
+
+ami_envs.register("mine/Lazy-v0", Lazy)
+"""
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    code = cli.main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int = 0) -> dict:
+    found, out, err = call(capsys, *words, "--json")
+    assert found == code, err
+    return json.loads(out)
+
+
+@pytest.fixture
+def own_world(tmp_path: Path, monkeypatch):
+    """A user's module in the folder they work in."""
+    (tmp_path / "lazy_world.py").write_text(WORLD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    yield "lazy_world:mine/Lazy-v0"
+    sys.modules.pop("lazy_world", None)
+    gym.registry.pop("mine/Lazy-v0", None)
+    TASKS.pop("mine/Lazy-v0", None)
+
+
+def test_env_list(capsys) -> None:
+    listed = told(capsys, "env", "list")
+    assert [row["id"] for row in listed["environments"]] == list(TASKS) and listed["others"] == []
+    push = next(row for row in listed["environments"] if row["id"] == "ami/Push-v0")
+    assert push["robot"] == "gantry" and push["horizon"] == 60 and "rgb" in push["senses"] and push["summary"]
+    assert "Pendulum-v1" in told(capsys, "env", "list", "--all")["others"]
+    code, out, _ = call(capsys, "env", "list")
+    assert code == 0 and all(id in out for id in TASKS) and "Pendulum" not in out
+
+
+def test_env_info(capsys) -> None:
+    facts = told(capsys, "env", "info", "ami/MazeNav-v0", "--options", '{"size": 5}')
+    assert facts["senses"]["lidar"] == {"shape": [32], "dtype": "float32", "bounds": [0.0, 5.0]}
+    assert facts["senses"]["observation"]["bounds"] is None
+    assert facts["actions"] == {"shape": [3], "dtype": "float32", "bounds": [-1.0, 1.0]}
+    assert facts["period"] == 0.05 and facts["oracle"] is True and facts["reward"] == "dense"
+    assert set(facts["options"]) == {"size", "map", "map_seed", "reward_type"}
+    code, out, _ = call(capsys, "env", "info", "ami_envs:ami/Push-v0")
+    assert code == 0 and "(5,) float32 in [-1, 1]" in out and "Success" in out
+    foreign = told(capsys, "env", "info", "Pendulum-v1")
+    assert foreign["goal"] is None and foreign["oracle"] is False and "robot" not in foreign
+
+
+@pytest.mark.parametrize("command", ["info", "check", "preview"])
+@pytest.mark.parametrize(
+    ("words", "say"),
+    [
+        (["ami/Psh-v0"], "did you mean ami/Push-v0"),
+        (["qqqqqqqq"], "env list --all"),
+        (["no_such_module:a/B-v0"], "no_such_module cannot be imported"),
+        (["ami/Push-v0", "--options", '{"colour": 1}'], "no option 'colour'; there are reward_type"),
+        (["ami/Push-v0", "--options", "[1]"], "JSON object"),
+    ],
+)
+def test_env_wrong_words(command: str, words: list[str], say: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, "env", command, *words)
+    assert code == 2 and out == "" and err.count("\n") == 1 and say in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_env_check(capsys, own_world: str) -> None:
+    found = told(capsys, "env", "check", own_world, code=4)
+    assert found["environment"] == "mine/Lazy-v0" and found["faults"] == 1
+    (bad,) = [finding for finding in found["findings"] if finding["fault"]]
+    assert bad["check"] == "can_be_solved" and "0.0%" in bad["fault"] and "oracle" in bad["cure"]
+    code, out, _ = call(capsys, "env", "check", "Pendulum-v1")
+    assert code == 0 and "keeps 6 of 6 promises" in out and "FAULT" not in out
+
+
+def test_env_preview(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    film = told(capsys, "env", "preview", "ami/Reach-v0", "--seed", "2")
+    assert film["success"] is True and Path(film["file"]).read_bytes().startswith(b"GIF89a")
+    assert Path(film["file"]) == tmp_path / "ami-reach-v0.gif"
+    code, _, err = call(capsys, "env", "preview", "ami/Reach-v0")
+    assert code == 2 and "--force" in err
+    other = told(capsys, "env", "preview", "ami/Reach-v0", "--force", "--agent", "random", "--out", "new/a.gif")
+    assert other["steps"] == 50 and other["success"] is False and (tmp_path / "new" / "a.gif").exists()
+    assert call(capsys, "env", "preview", "ami/Reach-v0", "--out", "a.mp4")[0] == 2
+    assert call(capsys, "env", "preview", "ami/Reach-v0", "--out", "a.gif", "--agent", "nobody")[0] == 2
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    """An agent's memory of three episodes."""
+    path = tmp_path / "home" / "agents" / "default" / "memory.sqlite"
+    path.parent.mkdir(parents=True)
+    with EpisodeStore(path) as store:
+        for seed in range(3):
+            store.append(make(seed))
+    return path
+
+
+def test_memory_info_and_verify(capsys, tmp_path: Path, memory: Path) -> None:
+    before = memory.read_bytes()
+    stats = told(capsys, "memory", "info", "--home", tmp_path / "home")
+    assert stats["episodes"] == 3 and stats["path"] == str(memory) and stats["environments"]
+    code, out, _ = call(capsys, "memory", "info", "--home", tmp_path / "home")
+    assert code == 0 and "3 episodes" in out and "succeeded" in out
+    assert told(capsys, "memory", "verify", "--home", tmp_path / "home")["ok"] is True
+    assert "is well" in call(capsys, "memory", "verify", "--home", tmp_path / "home")[1]
+    assert memory.read_bytes() == before
+
+
+def test_memory_of_nobody(capsys, tmp_path: Path, memory: Path) -> None:
+    for command in ("info", "verify"):
+        code, out, err = call(capsys, "memory", command, "--home", tmp_path / "home", "--name", "defualt")
+        assert (code, out) == (2, "") and "--name may be default" in err
+        code, out, err = call(capsys, "memory", command, "--home", tmp_path / "nowhere")
+        assert (code, out) == (2, "") and "ami-agent run" in err
+    assert not (tmp_path / "nowhere").exists() and not (tmp_path / "home" / "agents" / "defualt").exists()
+
+
+def test_damaged_memory(capsys, tmp_path: Path, memory: Path) -> None:
+    data = bytearray(memory.read_bytes())
+    zstd = data.rindex(b"\x28\xb5\x2f\xfd")  # a packed array
+    data[zstd + 20] ^= 1
+    memory.write_bytes(data)
+    found = told(capsys, "memory", "verify", "--home", tmp_path / "home", code=4)
+    assert len(found["faults"]) == 1 and "checksum" in found["faults"][0] and "passed over" in found["cure"]
+    memory.write_bytes(b"")
+    code, out, _ = call(capsys, "memory", "verify", "--home", tmp_path / "home")
+    assert code == 4 and "zero bytes" in out and "mv " in out
+    assert call(capsys, "memory", "info", "--home", tmp_path / "home")[0] == 4
+    assert memory.read_bytes() == b""
