@@ -24,6 +24,7 @@ IDS = [" ".join([id.removeprefix("ami/"), *map(str, options.values())]) for id, 
 # What SB3 says of images that are not for a network of pixels: metres, and names of things.
 EXPECTED = r".*observation (space depth|depth|segmentation) (is an image|has an unconventional shape)"
 warned = pytest.mark.filterwarnings("error")
+loud = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")  # of the broken environments here
 
 
 @warned
@@ -153,6 +154,7 @@ class Clings(Reach):
         super().reset(env, i, self._own)
 
 
+@loud
 @pytest.mark.parametrize(
     ("task", "name"),
     [
@@ -202,6 +204,7 @@ class Chaos(gym.Env):
         return self.seen, 0.0, False, False, {}
 
 
+@loud
 def test_foreign_environments() -> None:
     gym.register("ami-test/Chaos-v0", Chaos, max_episode_steps=20)
     try:
