@@ -79,7 +79,7 @@ class AmiAgent:
 
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
-        seeds = [_mix(self.seed, e, t) for e, t in zip(self._episode, self._step, strict=True)]
+        seeds = [_mix(self.seed, int(e), int(t)) for e, t in zip(self._episode, self._step, strict=True)]
         start = self._plan if self._plan is not None and bool((self._step > 0).all()) else None
         plan = self.planner.plan(self.model, latent, self.objective, seeds, self._proposals(latent, seeds), start)
         self._plan = shifted(plan)
@@ -141,4 +141,4 @@ class AmiAgent:
 
 def _mix(*numbers: int) -> int:
     """One seed from several numbers."""
-    return int(np.random.SeedSequence([int(number) for number in numbers]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ami_agent import checkpoints
 from ami_agent.configs import build
@@ -34,9 +33,7 @@ class Brain:
             torch.manual_seed(seed)
             encoder = SenseEncoder(spec.senses, e)
             discount = discount_for(spec.max_episode_steps)
-            self.model = LatentModel(
-                encoder, e.latent, spec.action_size, SimNorm(e.group), discount, self.config.model
-            )
+            self.model = LatentModel(encoder, e.latent, spec.action_size, SimNorm(e.group), discount, self.config.model)
 
     def meta(self) -> dict[str, Any]:
         """What the weights belong to, as JSON values."""
@@ -80,7 +77,9 @@ class Brain:
         try:
             brain = cls(build(Spec, meta["spec"]), build(BrainConfig, meta["config"]))
             brain.steps, brain.updates = int(meta["steps"]), int(meta["updates"])
-            copies = {f"targets.{n.removeprefix('critics.')}": t for n, t in tensors.items() if n.startswith("critics.")}
+            copies = {
+                f"targets.{n.removeprefix('critics.')}": t for n, t in tensors.items() if n.startswith("critics.")
+            }
             brain.model.load_state_dict({name: value.float() for name, value in {**tensors, **copies}.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ArtefactError(f"{path}: the weights do not fit their own description: {error}") from error

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ami_envs.paths import ASSETS
-
 from ami_agent.brain import Brain
 from ami_agent.errors import UsageError
 from ami_agent.protocols import Spec
+from ami_envs.paths import ASSETS
 
 
 def slug(environment: str) -> str:

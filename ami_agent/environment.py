@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import ami_envs  # noqa: F401 - registers our worlds
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
@@ -13,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent.errors import UsageError, nearest
 from ami_agent.protocols import Spec
+from ami_envs import registry
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 
@@ -93,7 +93,7 @@ def _dtype(value: np.ndarray) -> type:
 
 def _make(id: str, n: int, options: dict[str, Any]) -> VectorEnv:
     try:
-        spec = gym.spec(id)
+        spec = registry.find(id)
     except gym.error.Error as error:
         close = nearest(id, list(gym.registry))
         hint = f"; did you mean {', '.join(close)}?" if close else "; `ami-agent env list` shows the worlds"
@@ -103,10 +103,10 @@ def _make(id: str, n: int, options: dict[str, Any]) -> VectorEnv:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if spec.vector_entry_point == "ami_envs.registry:make_batch":
-                return gym.make_vec(id, n, autoreset_mode=AutoresetMode.DISABLED, **options)
+            if registry.is_ours(spec):
+                return gym.make_vec(spec, n, autoreset_mode=AutoresetMode.DISABLED, **options)
             return gym.make_vec(
-                id, n, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options
+                spec, n, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options
             )
         except (TypeError, ValueError) as error:
             raise UsageError(f"{id}: {error}") from error
@@ -118,7 +118,7 @@ def _spec(id: str, vector: VectorEnv) -> Spec:
     bad = [name for name, box in boxes.items() if not isinstance(box, Box)]
     if bad:
         raise UsageError(f"{id}: sense {bad[0]!r} is {boxes[bad[0]]}; supported are Box and flat Dict of Box")
-    senses = {name: tuple(box.shape) for name, box in boxes.items()}
+    senses = {name: tuple(box.shape or ()) for name, box in boxes.items()}
     if not any(len(shape) == 1 for shape in senses.values()):
         raise UsageError(f"{id}: it shows images only ({senses}); supported are senses that are vectors")
     unwrapped = vector if hasattr(vector, "compute_reward") else getattr(vector, "envs", [vector])[0].unwrapped
@@ -128,7 +128,7 @@ def _spec(id: str, vector: VectorEnv) -> Spec:
         environment=id,
         senses=senses,
         action_size=vector.single_action_space.shape[0],  # type: ignore[index]
-        goals=GOAL_KEYS <= set(senses) and hasattr(unwrapped, "compute_reward"),
+        goals=set(senses) >= GOAL_KEYS and hasattr(unwrapped, "compute_reward"),
         max_episode_steps=limit or 1000,
         control_period=1.0 / fps if fps else 0.0,
     )

@@ -132,4 +132,3 @@ class Agent(Protocol):
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         """{sense: (B, *shape)} -> actions (B, A) in [-1, 1]."""
         ...
-

@@ -14,9 +14,9 @@ SOURCE = [ROOT / "ami_agent", ROOT / "envs" / "ami_envs"]
 FILES = sorted(path for folder in SOURCE for path in folder.rglob("*.py"))
 ALL_FILES = sorted({*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")})
 
-TOOLS = {"errors", "protocols", "files", "console", "signals", "runs", "checkpoints"}
+TOOLS = {"errors", "protocols", "configs", "files", "console", "signals", "runs", "checkpoints"}
 PARTS = {"perception", "world_model", "cost", "memory", "planning", "reasoning", "baselines"}
-AGENT = {"agent", "brain", "environment", "learning", "evaluation"}
+AGENT = {"agent", "brain", "brains", "environment", "learning", "evaluation"}
 TOP = {"commands", "cli", "__main__"}
 
 # What each of ami_agent's modules and packages may import of ami_agent, besides itself.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from ami_agent.brain import Brain, BrainConfig, discount_for
 from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.learning.hindsight import relabel

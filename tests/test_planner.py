@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
 from ami_agent.planning.cem import CEM, CEMConfig, coloured, imagine, shifted

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ami_envs import Task, WorldEnv
 
 from ami_agent.errors import UsageError
+from ami_envs import Task, WorldEnv
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
-
 from ami_agent.errors import MissingError, UsageError
 
 LARGEST_SEED = 1_000_000
@@ -31,6 +29,8 @@ def parse_options(text: str) -> dict[str, Any]:
 
 def pick_device(name: str) -> str:
     """auto, cpu or cuda -> the device to think on. Raises MissingError for cuda where there is none."""
+    import torch  # here, so that commands which do not think start quickly
+
     if name == "cuda" and not torch.cuda.is_available():
         raise MissingError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `ami-agent doctor`")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -161,7 +161,12 @@ def _report(
     return write_report(
         run.folder / "report.html",
         run.info,
-        {"success": results.success, "returns": results.returns, "lengths": results.lengths, "plan_ms": results.plan_ms},
+        {
+            "success": results.success,
+            "returns": results.returns,
+            "lengths": results.lengths,
+            "plan_ms": results.plan_ms,
+        },
         surprise=results.surprise,
         film=gif(film, fps) if film else None,
         strip=filmstrip(film) if film else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -84,7 +84,7 @@ def _reopen(config: Config) -> tuple[Run, Config]:
 
 def _deliver(config: Config, run: Run, brain: Brain, home: Path) -> int:
     """Save the brain where it is used from, and report."""
-    facts = {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}"}
+    facts: dict[str, Any] = {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}"}
     brain.save(run.folder / "brain.safetensors", **facts)
     with HomeLock(home.parents[1]):
         brain.save(home, **facts)

@@ -32,4 +32,3 @@ class Return:
         weight = (self.discount * goes_on).cumprod(2)
         weight = torch.cat([torch.ones_like(weight[..., :1]), weight], 2)
         return -((weight[..., :-1] * rewards).sum(2) + weight[..., -1] * self.judge.value(latents[:, :, -1]))
-

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ami_envs  # noqa: F401 - registers our worlds
 import gymnasium as gym
 import numpy as np
 
 from ami_agent.protocols import Episode
+from ami_envs import registry
 
 
 def resimulate(
@@ -54,11 +54,11 @@ def difference(episode: Episode, options: dict[str, Any]) -> str | None:
 
 def _make(id: str, options: dict[str, Any], pictures: bool) -> tuple[gym.Env, bool]:
     if not pictures:
-        return gym.make(id, disable_env_checker=True, **options), False
+        return gym.make(registry.find(id), disable_env_checker=True, **options), False
     try:
-        return gym.make(id, render_mode="rgb_array", disable_env_checker=True, **options), True
+        return gym.make(registry.find(id), render_mode="rgb_array", disable_env_checker=True, **options), True
     except (gym.error.Error, TypeError, ImportError):
-        return gym.make(id, disable_env_checker=True, **options), False
+        return gym.make(registry.find(id), disable_env_checker=True, **options), False
 
 
 def _senses(observation: Any) -> dict[str, np.ndarray]:

@@ -33,9 +33,10 @@ class Learner:
     def __init__(self, brain: Brain, config: LearnerConfig | None = None) -> None:
         self.brain, self.config = brain, config or LearnerConfig()
         model, rate = brain.model, self.config.rate
-        self._policy, encoder = list(model.policy.parameters()), list(model.encoder.parameters())
+        encoder: list[Tensor] = list(model.encoder.parameters())
+        self._policy: list[Tensor] = list(model.policy.parameters())
         apart = {id(p) for p in (*self._policy, *encoder, *model.targets.parameters())}
-        rest = [p for p in model.parameters() if id(p) not in apart]
+        rest: list[Tensor] = [p for p in model.parameters() if id(p) not in apart]
         self._model = [*rest, *encoder]
         self._optimisers = {
             "model": torch.optim.Adam([{"params": rest}, {"params": encoder, "lr": rate / 3}], lr=rate, fused=True),

@@ -23,19 +23,19 @@ class CEMConfig:
     """Env steps looked ahead."""
     samples: int = 64
     """Candidates drawn an iteration, beside the proposals."""
-    iterations: int = 4
+    iterations: int = 2
     """Rounds of sampling and refitting; 0 executes the best proposal."""
     elites: int = 8
     """Best candidates that the next round is fitted to."""
     kept: int = 2
     """Elites that go on into the next round unchanged."""
-    spread: float = 0.5
+    spread: float = 0.25
     """Standard deviation of the first round."""
     least_spread: float = 0.05
     """Standard deviation that no round goes below."""
     colour: float = 0.5
     """Power-law exponent of the noise over time; 0 is white."""
-    temperature: float = 0.5
+    temperature: float = 0.2
     """Weights of the elites, exp(-cost gap / (temperature * cost spread)); higher is flatter."""
 
     def __post_init__(self) -> None:
@@ -70,8 +70,12 @@ class CEM:
         c = self.config
         noise = self._noise(seeds, latent.device, proposals, start)
         batch, action_size = len(latent), noise.shape[-1]
-        mean = start if start is not None else proposals[:, 0] if proposals is not None else noise.new_zeros(
-            batch, c.horizon, action_size
+        mean = (
+            start
+            if start is not None
+            else proposals[:, 0]
+            if proposals is not None
+            else noise.new_zeros(batch, c.horizon, action_size)
         )
         std = torch.full_like(mean, c.spread)
         extra = proposals if proposals is not None else noise.new_zeros(batch, 0, c.horizon, action_size)

@@ -71,9 +71,7 @@ class LatentModel(nn.Module):
         self.config, self.discount = config or ModelConfig(), discount
         width, bins = self.config.width, self.config.bins
         self.encoder, self.action_size = encoder, action_size
-        self.dynamics = nn.Sequential(
-            mlp(latent + action_size, width, latent), nn.LayerNorm(latent), normalise
-        )
+        self.dynamics = nn.Sequential(mlp(latent + action_size, width, latent), nn.LayerNorm(latent), normalise)
         self.reward_head = mlp(latent + action_size, width, bins)
         self.end_head = mlp(latent, width // 4, 1)
         self.critics = nn.ModuleList([mlp(latent + action_size, width, 1) for _ in range(2)])
@@ -142,7 +140,7 @@ class LatentModel(nn.Module):
         losses = {
             "consistency": mean((following.float() - seen).square().mean(-1)),
             "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward)),
-            "critic": mean(sum(self._critic_loss(critic(x), goal) for critic in self.critics)),
+            "critic": mean(torch.stack([self._critic_loss(critic(x), goal) for critic in self.critics]).sum(0)),
             "end": mean(F.binary_cross_entropy_with_logits(ends, batch.terminated, reduction="none")),
             "inverse": (batch.mask[:, 0] * (guess - batch.action[:, 0]).square().mean(-1)).mean(),
         }
@@ -168,7 +166,8 @@ class LatentModel(nn.Module):
     @torch.no_grad()
     def follow(self) -> None:
         """Move the target critics towards the critics."""
-        targets, sources = list(self.targets.parameters()), list(self.critics.parameters())
+        targets: list[Tensor] = list(self.targets.parameters())
+        sources: list[Tensor] = list(self.critics.parameters())
         torch._foreach_lerp_(targets, sources, self.config.target_rate)
 
     @torch.no_grad()
