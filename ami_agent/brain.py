@@ -77,10 +77,10 @@ class Brain:
         try:
             brain = cls(build(Spec, meta["spec"]), build(BrainConfig, meta["config"]))
             brain.steps, brain.updates = int(meta["steps"]), int(meta["updates"])
-            copies = {
-                f"targets.{n.removeprefix('critics.')}": t for n, t in tensors.items() if n.startswith("critics.")
-            }
-            brain.model.load_state_dict({name: value.float() for name, value in {**tensors, **copies}.items()})
+            weights = {name: value.float() for name, value in tensors.items()}
+            for name in [name for name in weights if name.startswith("critics.")]:
+                weights[name.replace("critics.", "targets.", 1)] = weights[name]
+            brain.model.load_state_dict(weights)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ArtefactError(f"{path}: the weights do not fit their own description: {error}") from error
         return brain

@@ -1,4 +1,4 @@
-"""Gymnasium environments on the agent's terms: dicts of float senses, actions in [-1, 1], worlds that reset one by one."""
+"""Gymnasium environments on the agent's terms: dicts of senses, actions in [-1, 1], worlds that reset one by one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,11 @@ class Environment:
         self._source = self._vector if hasattr(self._vector, "compute_reward") else None
         if self._source is None and self.spec.goals:
             self._source = self._vector.envs[0].unwrapped  # type: ignore[attr-defined]
-        self._steps = np.zeros(n, np.int64)
-        self._failed = np.zeros(n, bool)
+        self.tells_success = False  # whether any step's info has said if the task succeeded
 
     def reset(self, mask: np.ndarray | None = None, seeds: list[int] | None = None) -> dict[str, np.ndarray]:
-        """Start new episodes in the worlds of the mask (all by default), with a seed each; observation of all worlds."""
+        """Start new episodes in the worlds of the mask (all by default), a seed each; observation of all worlds."""
         mask = np.ones(self.n, bool) if mask is None else mask
-        self._steps[mask] = 0
         observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
         return self._senses(observation)
 
@@ -55,9 +53,10 @@ class Environment:
         raw = self._middle + self._half * np.clip(action, -1.0, 1.0)
         space = self._vector.single_action_space
         observation, reward, terminated, truncated, info = self._vector.step(raw.astype(space.dtype))
-        success = info.get("success", info.get("is_success", np.zeros(self.n, bool)))
+        success = info.get("success", info.get("is_success"))
+        self.tells_success |= success is not None
         told = {
-            "success": np.asarray(success, dtype=bool),
+            "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool),
         }
         return self._senses(observation), np.asarray(reward, np.float32), terminated, truncated, told

@@ -126,6 +126,7 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
                 break
     results.seconds = time.perf_counter() - began
     results.plan_ms = agent.milliseconds
+    results.tells_success = environment.tells_success
     return results
 
 
@@ -161,12 +162,7 @@ def _report(
     return write_report(
         run.folder / "report.html",
         run.info,
-        {
-            "success": results.success,
-            "returns": results.returns,
-            "lengths": results.lengths,
-            "plan_ms": results.plan_ms,
-        },
+        results.told(),
         surprise=results.surprise,
         film=gif(film, fps) if film else None,
         strip=filmstrip(film) if film else None,
@@ -181,11 +177,12 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
         console.emit(facts)
         return
     rate, interval, plan = facts["success_rate"], facts["success_interval"], facts["plan_ms"]
+    lived = f"{facts['episodes']} episodes, {facts['env_steps']} steps"
+    if facts["episodes"]:
+        lived += f", return {facts['return_mean']:.1f}"
     if rate is not None:
-        console.out.print(
-            f"{config.agent} in {config.env}: success {rate:.2f} (95 % from {interval[0]:.2f} to {interval[1]:.2f}), "
-            f"return {facts['return_mean']:.1f}, {facts['episodes']} episodes, {facts['env_steps']} steps"
-        )
+        lived += f", success {rate:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})"
+    console.out.print(f"{config.agent} in {config.env}: {lived}")
     if plan["p50"] is not None:
         console.out.print(f"plan time: {plan['p50']:.1f} ms (median), {plan['p99']:.1f} ms (99th percentile)")
     if config.agent == "ami":

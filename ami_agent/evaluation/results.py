@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Results:
     surprise: list[list[float]] = field(default_factory=list)
     plan_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0  # wall time of living, without reports
+    tells_success: bool = True  # whether the environment says if a task succeeded; the rate is None where not
 
     def add(self, episode: Episode) -> None:
         self.success.append(bool(episode.success))
@@ -31,14 +32,19 @@ class Results:
         if episode.surprise is not None:
             self.surprise.append(episode.surprise.tolist())
 
+    def told(self) -> dict[str, Any]:
+        """The lists, without success where the environment does not say."""
+        return {**asdict(self), **({} if self.tells_success else {"success": []})}
+
     def summary(self) -> dict[str, Any]:
         """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is."""
         n, steps = len(self.success), sum(self.lengths)
-        low, high = wilson(sum(self.success), n) if n else (None, None)
+        known = n > 0 and self.tells_success
+        low, high = wilson(sum(self.success), n) if known else (None, None)
         percentiles = np.percentile(self.plan_ms, [50, 99]).round(3).tolist() if self.plan_ms else [None, None]
         return {
             "episodes": n,
-            "success_rate": sum(self.success) / n if n else None,
+            "success_rate": sum(self.success) / n if known else None,
             "success_interval": [low, high],
             "return_mean": float(np.mean(self.returns)) if n else None,
             "env_steps": steps,

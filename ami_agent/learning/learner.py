@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,10 +37,11 @@ class Learner:
         encoder: list[Tensor] = list(model.encoder.parameters())
         self._policy: list[Tensor] = list(model.policy.parameters())
         apart = {id(p) for p in (*self._policy, *encoder, *model.targets.parameters())}
-        rest: list[Tensor] = [p for p in model.parameters() if id(p) not in apart]
+        rest = [p for p in model.parameters() if id(p) not in apart]
         self._model = [*rest, *encoder]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": encoder, "lr": rate / 3}]
         self._optimisers = {
-            "model": torch.optim.Adam([{"params": rest}, {"params": encoder, "lr": rate / 3}], lr=rate, fused=True),
+            "model": torch.optim.Adam(groups, lr=rate, fused=True),
             "policy": torch.optim.Adam(self._policy, lr=rate, fused=True),
         }
         self._half = torch.cpu._is_avx512_bf16_supported()

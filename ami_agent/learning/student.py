@@ -57,7 +57,7 @@ class Student:
         self.replay.add(episode_id, episode)
 
     def study(self, env_steps: int) -> dict[str, float]:
-        """The updates that are due after `env_steps` more were lived; the losses of the last, empty if there was none."""
+        """Make the updates that are due after `env_steps` more steps; the losses of the last, empty if none was due."""
         if self.brain.updates == 0:
             self._fit_scales()
         losses: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """The learning loop, told top to bottom.
 
-Learning goes in segments. Each begins afresh in all but weights, optimisers and experience: new episodes, and generators
-seeded from (seed, env steps so far). A checkpoint is written at each segment's end, so learning that was interrupted
-goes on exactly as if it had not been: the segment it was in is lived again.
+Learning goes in segments. Each begins afresh in all but weights, optimisers and experience: new episodes, and
+generators seeded from (seed, env steps so far). A checkpoint is written at each segment's end, so learning that was
+interrupted goes on exactly as if it had not been: the segment it was in is lived again.
 """
 
 from __future__ import annotations

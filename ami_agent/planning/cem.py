@@ -129,7 +129,7 @@ def shifted(plan: Tensor, steps: int = 1) -> Tensor:
 
 
 def coloured(length: int, exponent: float) -> Tensor:
-    """The matrix (T, T) that makes unit white noise over time power-law noise of unit variance (Timmer, Koenig 1995)."""
+    """The matrix (T, T) that makes white noise over time power-law noise of unit variance (Timmer, Koenig 1995)."""
     frequency = torch.fft.rfftfreq(length)
     scale = torch.where(frequency > 0, frequency, 1.0 / length) ** (-exponent / 2)
     mix = torch.fft.irfft(scale[:, None] * torch.fft.rfft(torch.eye(length), dim=0), n=length, dim=0)

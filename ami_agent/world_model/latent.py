@@ -113,7 +113,7 @@ class LatentModel(nn.Module):
         return self.unit * torch.minimum(first, second).float().squeeze(-1)
 
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with standard normal noise a sample."""
+        """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with normal noise a sample."""
         mean, log_std = self._policy(latent)
         return (mean if noise is None else mean + noise * log_std.exp()).tanh()
 
