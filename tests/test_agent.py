@@ -1,0 +1,139 @@
+"""The agent: what it does is a function of seed, weights and memory; what it lives is kept and used."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.baselines.oracle_planner import OraclePlannerAgent
+from ami_agent.baselines.simple import NoopAgent, RandomAgent
+from ami_agent.brain import Brain, BrainConfig
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+from ami_agent.learning.live import live
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.planning.cem import CEMConfig
+from ami_agent.world_model.latent import ModelConfig
+
+SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
+QUICK = AgentConfig(CEMConfig(samples=16, elites=4, iterations=1), priors=2)
+
+
+@pytest.fixture(scope="module")
+def reach():
+    return Environment("ami/Reach-v0", 2)
+
+
+def lived(environment, agent, count, seed=0):
+    episodes = []
+    for ended in live(environment, agent, itertools.count(seed)):
+        episodes += ended
+        if len(episodes) >= count:
+            return episodes[:count]
+
+
+def agent_in(environment, store=None, seed=0, config=QUICK):
+    return AmiAgent(Brain(environment.spec, SMALL, seed=1), config, seed, store)
+
+
+def test_the_same_seed_acts_the_same_and_another_does_not(reach):
+    one, two, other = (lived(reach, agent_in(reach, seed=seed), 2) for seed in (4, 4, 5))
+    assert all(np.array_equal(a.action, b.action) for a, b in zip(one, two, strict=True))
+    assert not np.array_equal(one[0].action, other[0].action)
+
+
+def test_an_episode_is_what_its_seed_and_actions_make_of_it(reach):
+    episode = lived(reach, agent_in(reach), 1, seed=77)[0]
+    single = Environment("ami/Reach-v0", 1)
+    observation = single.reset(seeds=[episode.seed])
+    for t, action in enumerate(episode.action):
+        for name, value in observation.items():
+            assert np.array_equal(value[0], episode.observation[name][t])
+        observation, reward, terminated, truncated, _ = single.step(action[None])
+        assert reward[0] == episode.reward[t]
+    assert terminated[0] == episode.terminated and truncated[0] == episode.truncated
+    assert len(episode.observation["observation"]) == len(episode) + 1
+
+
+def test_what_is_lived_is_remembered_with_latents_and_surprise(reach, tmp_path):
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(reach, store)
+        for episode in lived(reach, agent, 3):
+            agent.remember(episode)
+        assert len(store) == 3 and len(agent.memory) == sum(store.lengths()[:, 1] + 1)
+        first = store.read(1)
+        latent, moments, distances = agent.memory.recall(first.latent[:1], 1)
+        assert moments[0, 0].tolist() == [1, 0] and distances[0, 0] < 1e-4
+        assert first.surprise.shape == (len(first),) and (first.surprise >= 0).all()
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        assert len(agent_in(reach, store).memory) == len(agent.memory), "the next process remembers"
+
+
+def test_a_new_encoder_makes_its_own_keys_for_old_memories(reach, tmp_path):
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(reach, store)
+        agent.remember(lived(reach, agent, 1)[0])
+        other = AmiAgent(Brain(reach.spec, SMALL, seed=2), QUICK, 0, store)
+        assert len(other.memory) == len(agent.memory)
+        assert store.encoders(1) == sorted([agent.brain.encoder_id(), other.brain.encoder_id()])
+
+
+def test_memory_changes_what_is_proposed(reach, tmp_path):
+    """With one remembered success the planner is offered what was done in it."""
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(reach, store)
+        from dataclasses import replace
+
+        episode = replace(lived(reach, agent, 1)[0], success=True)
+        agent.remember(episode)
+        latent = torch.from_numpy(store.read(1).latent[:1])
+        recalled = agent._recalled(latent)
+        assert np.array_equal(recalled[0, 0].numpy(), episode.action[: QUICK.planner.horizon])
+        assert agent_in(reach)._recalled(latent) is None
+
+
+def test_a_read_only_memory_is_not_added_to(reach, tmp_path):
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(reach, store)
+        agent.remember(lived(reach, agent, 1)[0])
+    with EpisodeStore(tmp_path / "memory.sqlite", read_only=True) as store:
+        agent = agent_in(reach, store)
+        agent.remember(lived(reach, agent, 1)[0])
+        assert len(store) == 1
+
+
+def test_reacting_needs_no_planner(reach):
+    episode = lived(reach, agent_in(reach, config=AgentConfig(plan=False)), 1)[0]
+    assert np.abs(episode.action).max() <= 1
+
+
+def test_the_floors():
+    seen = {"observation": np.zeros((3, 4), np.float32)}
+    assert not NoopAgent(2).act(seen).any()
+    action = RandomAgent(2, 0).act(seen)
+    assert action.shape == (3, 2) and np.abs(action).max() <= 1 and len(np.unique(action)) == 6
+
+
+def test_the_oracle_planner_pushes():
+    environment = Environment("ami/Push-v0", 1)
+    engine = environment.vector.engine
+    agent = OraclePlannerAgent(engine, type(engine.task)())
+    assert lived(environment, agent, 1, seed=3)[0].success
+    with pytest.raises(UsageError, match="one world"):
+        OraclePlannerAgent(Environment("ami/Push-v0", 2).vector.engine, type(engine.task)())
+
+
+@pytest.mark.parametrize(
+    ("id", "reason"),
+    [
+        ("ami/Psh-v0", "did you mean ami/Push-v0"),
+        ("CartPole-v1", "flat Box with finite bounds"),
+        ("no_such_module:me/World-v0", "no module named 'no_such_module'"),
+    ],
+)
+def test_environments_that_cannot_be_used_are_refused_by_name(id, reason):
+    with pytest.raises(UsageError, match=reason):
+        Environment(id)

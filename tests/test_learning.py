@@ -1,0 +1,102 @@
+"""Learning: it works, it stops and goes on, and going on is the same as never having stopped."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from ami_agent import checkpoints
+from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.brain import BrainConfig
+from ami_agent.environment import Environment
+from ami_agent.learning.live import live
+from ami_agent.learning.student import StudyConfig
+from ami_agent.learning.train import TrainConfig, train
+from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.runs import Run
+from ami_agent.signals import Stop
+from ami_agent.world_model.latent import ModelConfig
+
+SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
+FLAGS = ["--worlds", "4", "--warmup", "1", "--segment", "300", "--study.ratio", "0.2", "--study.batch", "32"]
+
+
+def learn(folder, steps, stop=None):
+    environment = Environment("ami/Reach-v0", 4)
+    study = StudyConfig(ratio=0.2, batch=32)
+    config = TrainConfig(steps=steps, worlds=4, warmup=1, segment=300, study=study)
+    run = Run.open(folder / "r") if (folder / "r").exists() else None
+    if run is None:
+        made = Run.create(folder, "train", "ami/Reach-v0", "ami", 0, config)
+        made.folder.rename(folder / "r")
+        run = Run.open(folder / "r")
+    brain, done = train(environment, run, 0, config, SMALL, stop or Stop())
+    return brain, done
+
+
+def same(one, two):
+    ones, twos = one.model.state_dict(), two.model.state_dict()
+    return all(torch.equal(value, twos[name]) for name, value in ones.items())
+
+
+def test_going_on_equals_never_having_stopped(tmp_path):
+    whole, _ = learn(tmp_path / "whole", 1200)
+    half, _ = learn(tmp_path / "parts", 600)
+    assert not same(whole, half)
+    rest, done = learn(tmp_path / "parts", 1200)
+    assert done and rest.steps == whole.steps == 1200 and rest.updates == whole.updates
+    assert same(whole, rest)
+
+
+def test_a_signal_stops_and_nothing_is_lost(tmp_path):
+    learn(tmp_path, 600)
+    stop = Stop()
+    stop.requested = signal.SIGINT
+    _, done = learn(tmp_path, 1200, stop)
+    assert not done
+    rest, done = learn(tmp_path, 1200)
+    assert done and same(rest, learn(tmp_path / "whole", 1200)[0])
+
+
+def test_sigkill_and_resume_give_the_same_weights(tmp_path):
+    environment = {**os.environ, "AMI_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ami_agent", "train"]
+    begin = [*command, "--env", "ami/Reach-v0", "--steps", "1500", *FLAGS]
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    subprocess.run(begin, cwd=tmp_path / "a", env=environment, check=True, capture_output=True)
+    victim = subprocess.Popen(begin, cwd=tmp_path / "b", env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not list((tmp_path / "b").glob("runs/*/checkpoints/ckpt-000002")) and time.monotonic() < until:
+        time.sleep(0.01)
+    victim.kill()
+    victim.wait()
+    folder = next((tmp_path / "b").glob("runs/*"))
+    assert not list(folder.glob("checkpoints/ckpt-000005")), "it was killed before its end"
+    again = [*command, "--resume", str(folder)]
+    subprocess.run(again, cwd=tmp_path / "b", env=environment, check=True, capture_output=True)
+    whole, _ = checkpoints.load(next((tmp_path / "a").glob("runs/*/checkpoints")))
+    resumed, _ = checkpoints.load(folder / "checkpoints")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.slow
+def test_reach_is_learned_in_a_minute(tmp_path):
+    """From 6,000 env steps: the plan reaches, and the policy prior alone reaches."""
+    environment = Environment("ami/Reach-v0", 16)
+    config = TrainConfig(steps=6_000, segment=3_000)
+    run = Run.create(tmp_path, "train", "ami/Reach-v0")
+    brain, _ = train(environment, run, 0, config, BrainConfig(), Stop())
+    for plan in (True, False):
+        agent, results = AmiAgent(brain, AgentConfig(plan=plan)), []
+        for ended in live(environment, agent, itertools.count()):
+            results += [episode.success for episode in ended]
+            if len(results) >= 50:
+                break
+        assert np.mean(results) >= 0.95
