@@ -67,8 +67,6 @@ class AmiAgent:
             self._episode, self._step, self._plan = np.zeros(len(done), np.int64), np.zeros(len(done), np.int64), None
         self._episode[done] += 1
         self._step[done] = 0
-        if self._plan is not None:
-            self._plan[torch.from_numpy(done)] = 0.0
 
     @torch.no_grad()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -80,8 +78,12 @@ class AmiAgent:
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
         seeds = [_mix(self.seed, int(e), int(t)) for e, t in zip(self._episode, self._step, strict=True)]
-        start = self._plan if self._plan is not None and bool((self._step > 0).all()) else None
-        plan = self.planner.plan(self.model, latent, self.objective, seeds, self._proposals(latent, seeds), start)
+        proposals = self._proposals(latent, seeds)
+        start = proposals[:, 0]  # the policy prior's own plan, until there is one to go on with
+        if self._plan is not None:
+            begun = torch.from_numpy(self._step > 0).to(self.device)
+            start = torch.where(begun[:, None, None], self._plan, start)
+        plan = self.planner.plan(self.model, latent, self.objective, seeds, start, proposals)
         self._plan = shifted(plan)
         return plan[:, 0]
 

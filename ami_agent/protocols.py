@@ -97,10 +97,10 @@ class Planner(Protocol):
         latent: Tensor,
         objective: Objective,
         seeds: Sequence[int],
+        start: Tensor,
         proposals: Tensor | None = None,
-        start: Tensor | None = None,
     ) -> Tensor:
-        """latent (B, D), a seed a world, proposals (B, P, T, A), start (B, T, A) -> actions (B, T, A) in [-1, 1]."""
+        """latent (B, D), a seed a world, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1]."""
         ...
 
 

@@ -8,7 +8,7 @@ from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
 from ami_agent.planning.cem import CEM, CEMConfig, coloured, imagine, shifted
 
-GENEROUS = CEMConfig(horizon=5, samples=256, iterations=8, elites=24, colour=0.0)
+GENEROUS = CEMConfig(horizon=5, samples=256, iterations=8, elites=24, spread=0.6, colour=0.0, temperature=0.5)
 
 
 class Integrator:

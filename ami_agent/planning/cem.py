@@ -24,7 +24,7 @@ class CEMConfig:
     samples: int = 64
     """Candidates drawn an iteration, beside the proposals."""
     iterations: int = 2
-    """Rounds of sampling and refitting; 0 executes the best proposal."""
+    """Rounds of sampling and refitting."""
     elites: int = 8
     """Best candidates that the next round is fitted to."""
     kept: int = 2
@@ -39,7 +39,7 @@ class CEMConfig:
     """Weights of the elites, exp(-cost gap / (temperature * cost spread)); higher is flatter."""
 
     def __post_init__(self) -> None:
-        for name, low in (("horizon", 1), ("samples", 1), ("iterations", 0), ("elites", 1), ("kept", 0)):
+        for name, low in (("horizon", 1), ("samples", 1), ("iterations", 1), ("elites", 1), ("kept", 0)):
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}")
         if not self.kept <= self.elites <= self.samples:
@@ -59,50 +59,33 @@ class CEM:
         latent: Tensor,
         objective: Objective,
         seeds: Sequence[int],
+        start: Tensor,
         proposals: Tensor | None = None,
-        start: Tensor | None = None,
     ) -> Tensor:
-        """latent (B, D), a seed a world, proposals (B, P, T, A), start (B, T, A) -> actions (B, T, A) in [-1, 1].
+        """latent (B, D), a seed a world, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1].
 
-        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`); without it, the
-        first proposal, or zero.
+        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`).
         """
         c = self.config
-        noise = self._noise(seeds, latent.device, proposals, start)
-        batch, action_size = len(latent), noise.shape[-1]
-        mean = (
-            start
-            if start is not None
-            else proposals[:, 0]
-            if proposals is not None
-            else noise.new_zeros(batch, c.horizon, action_size)
-        )
-        std = torch.full_like(mean, c.spread)
-        extra = proposals if proposals is not None else noise.new_zeros(batch, 0, c.horizon, action_size)
-        for round in range(c.iterations):
-            drawn = mean.unsqueeze(1) + std.unsqueeze(1) * noise[round]
-            candidates = torch.cat([drawn, mean.unsqueeze(1), extra], 1).clamp(-1.0, 1.0)
+        given = start.new_zeros(len(start), 0, *start.shape[1:]) if proposals is None else proposals
+        mean, std, kept = start, torch.full_like(start, c.spread), given[:, :0]
+        for noise in self._noise(seeds, start):
+            drawn = mean.unsqueeze(1) + std.unsqueeze(1) * noise
+            candidates = torch.cat([drawn, mean.unsqueeze(1), given, kept], 1).clamp(-1.0, 1.0)
             elites, cost = self._best(model, latent, objective, candidates, c.elites)
             gap = cost - cost[:, :1]
             weight = torch.softmax(-gap / (c.temperature * gap.mean(1, keepdim=True) + 1e-6), 1)[..., None, None]
             mean = (weight * elites).sum(1)
-            std = ((weight * (elites - mean.unsqueeze(1)).square()).sum(1)).sqrt().clamp(min=c.least_spread)
+            std = (weight * (elites - mean.unsqueeze(1)).square()).sum(1).sqrt().clamp(min=c.least_spread)
             kept = elites[:, : c.kept]
-            extra = torch.cat([proposals, kept], 1) if proposals is not None else kept
-        if c.iterations == 0:
-            best, _ = self._best(model, latent, objective, torch.cat([mean.unsqueeze(1), extra], 1).clamp(-1, 1), 1)
-            return best[:, 0]
         return mean
 
-    def _noise(self, seeds: Sequence[int], device: torch.device, *like: Tensor | None) -> Tensor:
+    def _noise(self, seeds: Sequence[int], like: Tensor) -> Tensor:
         """All of a plan's randomness, (iterations, B, N, T, A): drawn on the CPU, so that every device plans alike."""
-        size = next((x.shape[-1] for x in like if x is not None), None)
-        if size is None:
-            raise ValueError("plan() needs proposals or a start: they say how many numbers an action has")
         c, generator = self.config, torch.Generator()
-        shape = (c.iterations, c.samples, c.horizon, size)
+        shape = (c.iterations, c.samples, *like.shape[1:])
         white = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed)) for seed in seeds], 1)
-        return torch.einsum("st,ibnta->ibnsa", self._colour, white).to(device)
+        return torch.einsum("st,ibnta->ibnsa", self._colour, white).to(like.device)
 
     @staticmethod
     def _best(
