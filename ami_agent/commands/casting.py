@@ -37,7 +37,7 @@ class Cast:
     store: EpisodeStore | None = None
     before: tuple[int, int] = (0, 0)  # episodes and steps remembered before the run
     remember: Callable[[Episode], Episode] = lambda episode: episode
-    finish: Callable[[], None] = lambda: None
+    save: Callable[[], None] = lambda: None  # keep what was learned so far
 
     def remembered(self) -> tuple[int, int]:
         """Episodes and steps in memory now."""

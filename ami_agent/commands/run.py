@@ -29,6 +29,7 @@ from ami_agent.protocols import Episode
 from ami_agent.runs import Run
 from ami_agent.signals import Stop, graceful
 
+SAVE_EVERY = 20  # episodes between two saves of what `--learn` has learned
 EPISODES_A_SEED = 1_000_000  # episode k of `--seed S` is seeded S * this + k
 
 
@@ -88,7 +89,7 @@ def main(config: Config) -> int:
             return stop.exit_code
         run = Run.create("runs", "run", config.env, config.agent, config.seed, config)
         results = _live(config, environment, player, run, stop)
-        player.finish()
+        player.save()
         after = player.remembered()
         facts = {
             "env": config.env,
@@ -99,8 +100,8 @@ def main(config: Config) -> int:
             "weights": player.origin,
             "run": str(run.folder),
         }
-        report = _report(config, run, results, player.before, after, environment.spec.control_period)
         run.finish("stopped" if stop.requested else "done", results=facts)
+        report = _report(config, run, results, player.before, after, environment.spec.control_period)
     _tell(config, facts, player.before, report)
     return stop.exit_code
 
@@ -121,6 +122,8 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
                 record.append(known)
                 results.add(known)
                 _note(run, known)
+                if len(results.success) % SAVE_EVERY == 0:
+                    player.save()
                 advance(1, f"success {sum(results.success)}/{len(results.success)}")
             if len(results.success) >= config.episodes or stop.requested:
                 break
