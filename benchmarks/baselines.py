@@ -39,7 +39,7 @@ def measure(line: list[str]) -> dict[str, Any]:
     """What `ami-agent` says of one run; ends with its complaint if it fails."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "ami_agent", *line, "--home", home]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"ami-agent {shlex.join(line)} ended {done.returncode}:\n{done.stderr}")
     return json_format.loads(done.stdout)

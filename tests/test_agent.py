@@ -1,6 +1,7 @@
 """The agent: what it does is a function of seed, weights and memory; what it lives is kept and used."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,8 +86,6 @@ def test_memory_changes_what_is_proposed(reach, tmp_path):
     """With one remembered success the planner is offered what was done in it."""
     with EpisodeStore(tmp_path / "memory.sqlite") as store:
         agent = agent_in(reach, store)
-        from dataclasses import replace
-
         episode = replace(lived(reach, agent, 1)[0], success=True)
         agent.remember(episode)
         latent = torch.from_numpy(store.read(1).latent[:1])
@@ -137,3 +136,13 @@ def test_the_oracle_planner_pushes():
 def test_environments_that_cannot_be_used_are_refused_by_name(id, reason):
     with pytest.raises(UsageError, match=reason):
         Environment(id)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_plans_as_the_processor_does(reach):
+    agents = [AmiAgent(Brain(reach.spec, SMALL, seed=1), QUICK, 0, device=device) for device in ("cpu", "cuda")]
+    observation = reach.reset(seeds=[1, 2])
+    for agent in agents:
+        agent.reset(np.ones(2, bool))
+    one, two = (agent.act(observation) for agent in agents)
+    np.testing.assert_allclose(one, two, atol=1e-3)

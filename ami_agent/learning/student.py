@@ -67,6 +67,18 @@ class Student:
             losses = self.learner.update(self._batch(), self._torch_numbers)
         return losses
 
+    @torch.no_grad()
+    def effective_rank(self, samples: int = 1024) -> float:
+        """How many directions the latent uses, from 1 (collapsed) to D: the exponential of the entropy of its singular
+        values (Roy, Vetterli 2007), over moments drawn apart from those of learning.
+        """
+        moments = self.replay.sample(samples, np.random.default_rng(0))
+        seen = self.replay.read(moments, 1).observation
+        latent = self.brain.model.encode({name: value[:, 0] for name, value in seen.items()})
+        share = torch.linalg.svdvals(latent - latent.mean(0))
+        share = share / share.sum().clamp(min=1e-12)
+        return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
+
     def _fit_scales(self) -> None:
         """Set what the model normalises by from the first experience."""
         moments = self.replay.sample(min(4096, self.replay.steps), self._numbers)

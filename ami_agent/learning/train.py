@@ -119,5 +119,7 @@ class Training:
                 break
             if stop.requested:
                 return False
+        if losses:
+            losses["effective_rank"] = self.student.effective_rank()
         self.run.metric(steps=brain.steps, updates=brain.updates, success=success, return_mean=returns, **losses)
         return True
