@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import Tensor
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
-from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
@@ -27,11 +25,11 @@ class AgentConfig:
     priors: int = 8
     """Proposals to the planner by the policy prior: its mean, the rest samples."""
     recalled: int = 4
-    """Proposals to the planner by memory: what was done in the nearest moments of episodes that succeeded."""
+    """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
 
     def __post_init__(self) -> None:
-        if self.priors < 1 or self.recalled < 0:
-            raise UsageError(f"priors must be at least 1 and recalled at least 0: {self.priors}, {self.recalled}")
+        if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
+            raise UsageError(f"priors must lie from 1 and recalled from 0 to 10000: {self.priors}, {self.recalled}")
 
 
 class AmiAgent:
@@ -57,6 +55,7 @@ class AmiAgent:
         self.model = brain.model.to(self.device).eval()
         self.planner = CEM(self.config.planner)
         self.objective = Return(self.model, self.model.discount)
+        self.skipped = 0  # episodes of the store that are damaged: left out
         self.memory = None if store is None else self._open_memory(store)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
@@ -87,33 +86,52 @@ class AmiAgent:
         self._plan = shifted(plan)
         return plan[:, 0]
 
-    @torch.no_grad()
     def remember(self, episode: Episode) -> Episode:
-        """Look back on an episode: add its latents and its surprise, and keep it in the store, if there is one."""
-        latent = self.model.encode(self._tensors(episode.observation))
-        ahead = self.model.predict(latent[:-1], torch.from_numpy(episode.action).to(self.device))
-        surprise = (ahead - latent[1:]).square().mean(-1).sqrt()
-        known = replace(
-            episode, latent=latent.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise.cpu().numpy()
-        )
+        """Look back on an episode, and keep it in the store, if there is one that can be written."""
+        known = self.look_back(episode)
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
         return known
 
     @torch.no_grad()
+    def look_back(self, episode: Episode) -> Episode:
+        """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
+        latents = self._latents(episode)
+        now, action = torch.from_numpy(latents[:-1]).to(self.device), torch.from_numpy(episode.action).to(self.device)
+        missed = self.model.predict(now, action).cpu().numpy() - latents[1:]
+        surprise = np.sqrt(np.square(missed).mean(-1))
+        return replace(episode, latent=latents, encoder=self.brain.encoder_id(), surprise=surprise)
+
+    @torch.no_grad()
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
-        """The memory of this environment; episodes that this encoder has not seen yet are embedded first."""
+        """The memory of this environment. What this encoder has not seen yet is embedded first, and replaces the
+        latents of encoders that are no more; in a store that is only read, it is embedded for this process alone.
+        """
         encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
-        known = set(store.ids(environment=environment, encoder=encoder))
-        for episode_id in [] if store.read_only else store.ids(environment=environment):
-            if episode_id not in known:
-                with suppress(DamagedMemory):  # the memory counts and reports those when it reads them
-                    latent = self.model.encode(self._tensors(store.read(episode_id).observation))
-                    store.set_latents(episode_id, latent.cpu().numpy(), encoder)
-        return EpisodicMemory(store, encoder, environment)
+        unknown = [(i, old) for i, old in store.unembedded(encoder, environment) if self._fits(old)]
+        fresh = [(i, replace(old, latent=self._latents(old), encoder=encoder)) for i, old in unknown]
+        self.skipped = store.skipped
+        if not store.read_only:
+            for episode_id, episode in fresh:
+                store.set_latents(episode_id, np.asarray(episode.latent), encoder)
+            store.drop_latents([encoder], environment)
+        memory = EpisodicMemory(store, encoder, environment)
+        self.skipped += store.skipped
+        for episode_id, episode in fresh if store.read_only else ():
+            memory.add(episode_id, episode)
+        return memory
+
+    def _fits(self, episode: Episode) -> bool:
+        """Whether an episode was lived with the senses and actions of this brain."""
+        senses = {name: value.shape[1:] for name, value in episode.observation.items()}
+        return senses == self.brain.spec.senses and episode.action.shape[1] == self.brain.spec.action_size
+
+    def _latents(self, episode: Episode) -> np.ndarray:
+        """(T+1, D)."""
+        return self.model.encode(self._tensors(episode.observation)).cpu().numpy()
 
     def _proposals(self, latent: Tensor, seeds: list[int]) -> Tensor:
-        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of remembered successes."""
+        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before."""
         c, horizon = self.config, self.config.planner.horizon
         shape = (horizon, c.priors, self.brain.spec.action_size)
         generator = torch.Generator()
@@ -131,7 +149,7 @@ class AmiAgent:
     def _recalled(self, latent: Tensor) -> Tensor | None:
         if self.memory is None or not self.config.recalled:
             return None
-        _, moments, _ = self.memory.recall(latent.cpu().numpy(), self.config.recalled, success=True)
+        _, moments, _ = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
         if moments.shape[1] == 0:
             return None
         actions = self.memory.continuation(moments, self.config.planner.horizon)

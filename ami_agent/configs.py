@@ -35,4 +35,6 @@ def _value(kind: Any, value: Any) -> Any:
         return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     if isinstance(value, str) and Path in (kind, *get_args(kind)):
         return Path(value)
+    if kind in (int, float, str, bool) and not isinstance(value, (int, float) if kind is float else kind):
+        raise ArtefactError(f"{value!r} where a value of type {kind.__name__} belongs")
     return tuple(value) if isinstance(value, list) else value

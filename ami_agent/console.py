@@ -59,7 +59,7 @@ def emit(value: Mapping[str, Any]) -> None:
 
 def say(text: str) -> None:
     """One line to the person, on stderr."""
-    err.print(text, markup=False)
+    err.print(text, markup=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -1,76 +1,114 @@
-"""Gymnasium environments on the agent's terms: dicts of senses, actions in [-1, 1], worlds that reset one by one."""
+"""Gymnasium environments on the agent's terms: vectors as senses, actions in [-1, 1], worlds that reset one by one.
+
+`find` and `make` are the one way from a name to an environment, for every command.
+"""
 
 from __future__ import annotations
 
+import importlib
+import math
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from ami_agent.errors import UsageError, nearest
+from ami_agent import console
+from ami_agent.errors import MissingError, NumericalError, UsageError, nearest
 from ami_agent.protocols import Spec
 from ami_envs import registry
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
+NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
+LARGEST_BOUND = 1e6  # of an action: a box that is larger is unbounded in all but name
+LARGEST_TABLE = 1024  # numbers in a sense of two or more axes: what is larger is a picture, whatever its dtype
 
 
 class Environment:
     """n copies of one Gymnasium environment.
 
+    Args:
+        name: the id, or "module:id" to import the module that registers it; kept as `name`, the id alone as `id`.
+        n: how many worlds.
+        options: what the environment is made with.
+
     Raises:
         UsageError: the id is unknown (with the nearest names), or its spaces are not supported (with what is).
+        MissingError: it needs a package that is not installed.
     """
 
-    def __init__(self, id: str, n: int = 1, options: dict[str, Any] | None = None) -> None:
-        self.id, self.n = id, n
-        self._vector = _make(id, n, options or {})
+    def __init__(self, name: str, n: int = 1, options: dict[str, Any] | None = None) -> None:
+        found = find(name)
+        self.name, self.id, self.n = name, found.id, n
+        options = _limited(found, options or {})
+        self._vector = _make_vector(found, n, options)
         space = self._vector.single_action_space
-        if not isinstance(space, Box) or len(space.shape) != 1 or not np.isfinite([space.low, space.high]).all():
-            raise UsageError(f"{id}: its actions are {space}; supported is a flat Box with finite bounds")
-        self._middle, self._half = (space.high + space.low) / 2, (space.high - space.low) / 2
-        self.spec = _spec(id, self._vector)
-        self._source = self._vector if hasattr(self._vector, "compute_reward") else None
-        if self._source is None and self.spec.goals:
-            self._source = self._vector.envs[0].unwrapped  # type: ignore[attr-defined]
+        _check_actions(self.id, space)
+        self._box: Box = space  # type: ignore[assignment]
+        ours = registry.is_ours(found)
+        self._source: Any = self._vector if ours else self._vector.envs[0].unwrapped  # type: ignore[attr-defined]
+        boxes = _boxes(self.id, self._vector.single_observation_space)
+        goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
+        self._goal = boxes["desired_goal"].shape if goals else ()
+        self.spec = Spec(
+            environment=self.id,
+            senses={sense: (math.prod(box.shape),) for sense, box in boxes.items()},
+            action_size=math.prod(self._box.shape),
+            goals=goals and hasattr(self._source, "compute_reward"),
+            max_episode_steps=options["max_episode_steps"],
+            control_period=control_period(self._source),
+        )
         self.tells_success = False  # whether any step's info has said if the task succeeded
 
     def reset(self, mask: np.ndarray | None = None, seeds: list[int] | None = None) -> dict[str, np.ndarray]:
-        """Start new episodes in the worlds of the mask (all by default), a seed each; observation of all worlds."""
+        """Start new episodes in the worlds of the mask (all by default), a seed each; observation of all worlds.
+
+        Raises NumericalError, naming the sense, for an episode that begins with a value that is not finite.
+        """
         mask = np.ones(self.n, bool) if mask is None else mask
         observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
-        return self._senses(observation)
+        senses, broken = self._senses(observation)
+        for name, worlds in broken.items():
+            if (worlds & mask).any():
+                raise NumericalError(f"{self.id}: an episode begins with values of sense {name!r} that are not finite")
+        return senses
 
     def step(
         self, action: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """actions (B, A) in [-1, 1] -> observation, reward, terminated, truncated (B,), info.
 
-        info has `success` (B,) bool and `physics_error` (B,) bool, whatever the environment calls them.
+        info has `success` (B,) bool and `physics_error` (B,) bool, whatever the environment calls them. Where a sense
+        or the reward is not finite, that is a physics error: 0 stands for the value, and the episode is truncated.
         """
-        raw = self._middle + self._half * np.clip(action, -1.0, 1.0)
-        space = self._vector.single_action_space
-        observation, reward, terminated, truncated, info = self._vector.step(raw.astype(space.dtype))
+        observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
+        senses, broken = self._senses(observation)
+        reward = _float32(np.asarray(reward))
+        lost = np.logical_or.reduce([~np.isfinite(reward), *broken.values()])
         success = info.get("success", info.get("is_success"))
         self.tells_success |= success is not None
         told = {
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
-            "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool),
+            "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
         }
-        return self._senses(observation), np.asarray(reward, np.float32), terminated, truncated, told
+        return senses, np.where(np.isfinite(reward), reward, 0), terminated & ~lost, truncated | lost, told
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
-        """Reward of (n, goal) pairs, (n,); only where `spec.goals`."""
-        return np.asarray(self._source.compute_reward(achieved, desired, info), np.float32)  # type: ignore[union-attr]
+        """Reward of (n, goal) pairs, (n,) float32; only where `spec.goals`."""
+        return self._judge(self._source.compute_reward, achieved, desired, info).astype(np.float32)
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
         """Whether the task has ended at (n, goal) pairs, (n,) bool; never, where the environment does not say."""
         if not hasattr(self._source, "compute_terminated"):
             return np.zeros(len(achieved), bool)
-        result = self._source.compute_terminated(achieved, desired, info)  # type: ignore[union-attr]
-        return np.broadcast_to(np.asarray(result, bool), len(achieved))
+        return self._judge(self._source.compute_terminated, achieved, desired, info).astype(bool)
 
     @property
     def vector(self) -> VectorEnv:
@@ -80,54 +118,152 @@ class Environment:
     def close(self) -> None:
         self._vector.close()
 
-    def _senses(self, observation: Any) -> dict[str, np.ndarray]:
+    def _senses(self, observation: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """{sense: (n, size)}, 0 for what is not finite; and for each sense the worlds (n,) where that was so."""
         if not isinstance(observation, dict):
             observation = {"observation": observation}
-        return {k: np.asarray(observation[k], _dtype(observation[k])) for k in self.spec.senses}
+        senses, broken = {}, {}
+        for name in self.spec.senses:
+            value = observation[name].reshape(self.n, -1)
+            value = value if value.dtype == np.uint8 else _float32(value)
+            finite = np.isfinite(value)
+            broken[name] = ~finite.all(axis=1)
+            senses[name] = np.where(finite, value, 0) if broken[name].any() else value
+        return senses, broken
 
+    def _judge(self, judge: Callable, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
+        """What the environment says of n pairs of goals, (n,); asked pair by pair if it cannot judge many at once.
 
-def _dtype(value: np.ndarray) -> type:
-    return np.uint8 if value.dtype == np.uint8 else np.float32
-
-
-def _make(id: str, n: int, options: dict[str, Any]) -> VectorEnv:
-    try:
-        spec = registry.find(id)
-    except gym.error.Error as error:
-        close = nearest(id, list(gym.registry))
-        hint = f"; did you mean {', '.join(close)}?" if close else "; `ami-agent env list` shows the worlds"
-        raise UsageError(f"unknown environment {id!r}{hint}") from error
-    except ModuleNotFoundError as error:
-        raise UsageError(f"environment {id!r}: no module named {error.name!r}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        A single answer for all is never believed: it may come from a norm over all pairs.
+        """
+        n = len(achieved)
+        achieved, desired = achieved.reshape(n, *self._goal), desired.reshape(n, *self._goal)
         try:
-            if registry.is_ours(spec):
-                return gym.make_vec(spec, n, autoreset_mode=AutoresetMode.DISABLED, **options)
-            return gym.make_vec(
-                spec, n, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options
-            )
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{id}: {error}") from error
+            result = np.asarray(judge(achieved, desired, info))
+        except (TypeError, ValueError):  # such as the truth value of an array
+            result = np.empty(0)
+        if result.shape == (n,):
+            return result
+        each = [judge(achieved[i], desired[i], {name: value[i] for name, value in info.items()}) for i in range(n)]
+        return np.asarray(each).reshape(n)
 
 
-def _spec(id: str, vector: VectorEnv) -> Spec:
-    space = vector.single_observation_space
-    boxes = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
+def find(name: str) -> EnvSpec:
+    """The environment registered as `name`, ours or not; "module:id" imports the module first, also from this folder.
+
+    Raises UsageError for an unknown id (with the nearest names), or a module that cannot be imported.
+    """
+    module, _, id = name.rpartition(":")
+    if module:
+        _import(module)
+    try:
+        return registry.find(id)
+    except gym.error.Error as error:
+        near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry]))
+        hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
+        raise UsageError(f"no environment {name!r}; {hint}") from error
+
+
+def make(spec: EnvSpec, options: dict[str, Any], **more: Any) -> gym.Env:
+    """One world, with a time limit in any case.
+
+    Raises UsageError for options it does not take, MissingError for a package it needs.
+    """
+    with _explained(spec.id):
+        return gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
+
+
+def to_box(action: np.ndarray, box: Box) -> np.ndarray:
+    """Actions (..., A) in [-1, 1] -> the box's own units and dtype, never outside it; whole numbers are rounded to."""
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    raw = (high + low) / 2 + (high - low) / 2 * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+    raw = np.clip(raw, low, high)
+    return (np.rint(raw) if np.issubdtype(box.dtype, np.integer) else raw).astype(box.dtype)
+
+
+def control_period(world: Any) -> float:
+    """Seconds an action lasts in an unwrapped environment, ours or not; 0 if it does not say."""
+    for period in (getattr(getattr(world, "engine", None), "period", None), getattr(world, "dt", None)):
+        if isinstance(period, (int, float, np.floating)) and 0 < period < math.inf:
+            return float(period)
+    fps = (world.metadata or {}).get("render_fps")
+    return 1.0 / fps if fps else 0.0
+
+
+def _import(module: str) -> None:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where a user's own module lies
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise UsageError(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, and among them the limit of an episode: their own, else the environment's, else ours."""
+    limit = next(
+        (one for one in (options.get("max_episode_steps"), spec.max_episode_steps) if one is not None), NO_LIMIT
+    )
+    if not isinstance(limit, int) or limit < 1:
+        raise UsageError(f"{spec.id}: max_episode_steps must be a whole number of at least 1, not {limit!r}")
+    return {**options, "max_episode_steps": limit}
+
+
+def _make_vector(spec: EnvSpec, n: int, options: dict[str, Any]) -> VectorEnv:
+    """n worlds that are reset one by one; ours in one engine, others one after the other."""
+    mode = AutoresetMode.DISABLED
+    with _explained(spec.id):
+        if registry.is_ours(spec):
+            return gym.make_vec(spec, n, autoreset_mode=mode, **options)
+        how: dict[str, Any] = {
+            "vectorization_mode": "sync",
+            "vector_kwargs": {"autoreset_mode": mode},
+            "disable_env_checker": True,
+        }
+        return gym.make_vec(spec, n, **how, **options)
+
+
+@contextmanager
+def _explained(id: str) -> Iterator[None]:
+    """Turn what the making of an environment raises into what its user can act on; its warnings are not shown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ModuleNotFoundError as error:
+        raise MissingError(f"{id} needs the package {error.name}, which is not installed") from error
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        raise MissingError(f"{id}: {error}") from error
+    except (TypeError, ValueError, gym.error.Error) as error:
+        text = str(error).partition(" was raised from the environment creator")[0]  # what Gymnasium adds
+        raise UsageError(text if text.startswith(id) else f"{id}: {text}") from error
+
+
+def _check_actions(id: str, space: gym.Space) -> None:
+    if not isinstance(space, Box) or len(space.shape) != 1 or not space.shape[0]:
+        raise UsageError(f"{id}: its actions are {space}; supported is a flat Box with finite bounds")
+    if not max(-space.low.min(), space.high.max()) <= LARGEST_BOUND:
+        raise UsageError(f"{id}: its actions are unbounded ({space}); supported are bounds within {LARGEST_BOUND:g}")
+
+
+def _boxes(id: str, space: gym.Space) -> dict[str, Any]:
+    """The agent's senses, each a Box; says which are left out because they are pictures."""
+    boxes: dict[str, Any] = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
     bad = [name for name, box in boxes.items() if not isinstance(box, Box)]
     if bad:
         raise UsageError(f"{id}: sense {bad[0]!r} is {boxes[bad[0]]}; supported are Box and flat Dict of Box")
-    senses = {name: tuple(box.shape or ()) for name, box in boxes.items()}
-    if not any(len(shape) == 1 for shape in senses.values()):
-        raise UsageError(f"{id}: it shows images only ({senses}); supported are senses that are vectors")
-    unwrapped = vector if hasattr(vector, "compute_reward") else getattr(vector, "envs", [vector])[0].unwrapped
-    limit = vector.spec.max_episode_steps if vector.spec is not None else None
-    fps = (vector.metadata or {}).get("render_fps")
-    return Spec(
-        environment=id,
-        senses=senses,
-        action_size=vector.single_action_space.shape[0],  # type: ignore[index]
-        goals=set(senses) >= GOAL_KEYS and hasattr(unwrapped, "compute_reward"),
-        max_episode_steps=limit or 1000,
-        control_period=1.0 / fps if fps else 0.0,
-    )
+    pictures = {name: box.shape for name, box in boxes.items() if _is_picture(box)}
+    if len(pictures) == len(boxes):
+        raise UsageError(f"{id}: it shows images only ({pictures}); supported are senses that are vectors")
+    if pictures:
+        console.say(f"{id}: images are not learned from yet; ignored: {', '.join(pictures)}")
+    return {name: box for name, box in boxes.items() if name not in pictures}
+
+
+def _is_picture(box: Box) -> bool:
+    return len(box.shape) > 1 and (box.dtype == np.uint8 or math.prod(box.shape) > LARGEST_TABLE)
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large for float32 is as good as infinite
+        return values.astype(np.float32, copy=False)

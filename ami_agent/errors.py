@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -54,6 +55,7 @@ def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     for candidate in names:
         by_fold.setdefault(candidate.casefold(), candidate)
     wanted = name.casefold()
+    words = [fold for fold in by_fold if wanted in re.split(r"[^a-z0-9]+", fold)]
     close = get_close_matches(wanted, by_fold, n, cutoff=0.5)
-    parts = [fold for fold in by_fold if wanted and wanted in fold and fold not in close]
-    return [by_fold[fold] for fold in (close + parts)[:n]]
+    parts = [fold for fold in by_fold if wanted and wanted in fold]
+    return [by_fold[fold] for fold in dict.fromkeys(words + close + parts)][:n]

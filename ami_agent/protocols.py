@@ -9,7 +9,7 @@ Actions are in [-1, 1] everywhere inside the agent; `ami_agent.environment` maps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,7 +44,7 @@ class Episode:
     reward: np.ndarray  # (T,) float32
     terminated: bool
     truncated: bool
-    success: bool
+    success: bool | None  # None: the environment does not tell
     seed: int = 0
     session: str = ""  # which run lived it
     latent: np.ndarray | None = None  # (T+1, D) float32, by the encoder `encoder`
@@ -67,18 +67,40 @@ class Batch:
 
 
 class WorldModel(Protocol):
-    """Latent dynamics learned by prediction (a JEPA) with heads for what a plan is judged by."""
+    """Latent dynamics learned by prediction (a JEPA) with heads for what a plan is judged by.
+
+    "..." stands for any leading axes: (B,) where the agent acts, (B, N) or (B, N, T) where the planner imagines.
+    """
+
+    discount: float  # of a reward, an env step
 
     def encode(self, observation: Senses) -> Tensor:
-        """{sense: (B, *shape)} -> latent (B, D)."""
+        """{sense: (..., *shape)} -> latent (..., D)."""
         ...
 
     def predict(self, latent: Tensor, action: Tensor) -> Tensor:
-        """(B, D), (B, A) -> the next latent (B, D)."""
+        """latent (..., D), action (..., A) -> the next latent (..., D)."""
+        ...
+
+    def reward(self, latent: Tensor, action: Tensor) -> Tensor:
+        """latent (..., D), action (..., A) -> the expected reward of that step (...,)."""
+        ...
+
+    def termination(self, latent: Tensor) -> Tensor:
+        """latent (..., D) -> the probability that arriving there ends the task (...,)."""
+        ...
+
+    def value(self, latent: Tensor) -> Tensor:
+        """latent (..., D) -> the discounted return to be expected from there on (...,)."""
+        ...
+
+    def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        """latent (..., D) -> the policy prior's action (..., A) in [-1, 1]: its mean, or a sample by normal noise
+        (..., A)."""
         ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar to descend, and metrics by name."""
+        """Scalar to descend, and metrics by name; all that is random is drawn from `generator`."""
         ...
 
 
@@ -107,18 +129,72 @@ class Planner(Protocol):
 class Store(Protocol):
     """Episodes on disk, the truth that every index is rebuilt from."""
 
+    read_only: bool
+    skipped: int  # damaged episodes passed over by the latest `unembedded`
+
     def append(self, episode: Episode) -> int:
-        """Write durably, then return the episode's id: what has an id survives kill -9."""
+        """Write durably, then return the episode's id: what has an id survives kill -9. Ids ascend.
+
+        Raises ValueError for arrays that do not fit together or are not finite, ResourceError if the disk is full.
+        """
         ...
 
-    def read(self, episode_id: int) -> Episode: ...
+    def read(self, episode_id: int) -> Episode:
+        """As it was appended. Raises KeyError for an unknown id, ArtefactError for an episode that is damaged."""
+        ...
+
+    def ids(self, environment: str | None = None) -> list[int]:
+        """Of the episodes of an environment, or of all; ascending."""
+        ...
+
+    def unembedded(self, encoder: str, environment: str) -> Iterator[tuple[int, Episode]]:
+        """(id, episode) of those without latents by `encoder`; damaged ones are passed over and counted."""
+        ...
+
+    def set_latents(self, episode_id: int, latent: np.ndarray, encoder: str) -> None:
+        """Keep latent (T+1, D) by `encoder`, never mixed with those of others.
+
+        Raises KeyError for an unknown id, ValueError for another length.
+        """
+        ...
+
+    def drop_latents(self, keep: Iterable[str], environment: str | None = None) -> int:
+        """Delete the latents by encoders not in `keep`, of one environment or of all; how many these were."""
+        ...
+
+    def __len__(self) -> int:
+        """Episodes."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Steps lived, over all episodes."""
+        ...
 
 
 class Memory(Protocol):
-    """Recall by likeness: an index over the store."""
+    """Recall by likeness: an index over the store, of the latents of one encoder."""
 
-    def recall(self, latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B, D) -> latents (B, k, D), moments (B, k, 2) as (episode id, t), distances (B, k)."""
+    def add(self, episode_id: int, episode: Episode) -> None:
+        """Take in an episode with its latents. Raises ValueError if they are missing or another encoder's."""
+        ...
+
+    def recall(
+        self, latent: np.ndarray, k: int, success: bool | None = None, good: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """latent (B, D) -> latents (B, k', D), moments (B, k', 2) as (episode id, t), distances (B, k'); nearest first.
+
+        success: only from episodes that succeeded, or did not. good: only from those that succeeded or, where that is
+        not told, went well. k' = min(k, moments that match), so it can be 0.
+        """
+        ...
+
+    def continuation(self, moments: np.ndarray, horizon: int) -> np.ndarray:
+        """moments (B, k, 2) -> the actions (B, k, horizon, A) that followed each, zeros after the episode's end."""
+        ...
+
+    def __len__(self) -> int:
+        """Moments that can be recalled."""
         ...
 
 

@@ -28,3 +28,16 @@ def make(seed: int = 0, steps: int = 5, width: int | None = 4, **changes) -> Epi
         surprise=rng.random(steps, dtype=np.float32),
     )
     return replace(episode, **changes)
+
+
+def assert_same(one: Episode, other: Episode) -> None:
+    for name, value in vars(one).items():
+        if name == "observation":
+            assert value.keys() == other.observation.keys()
+            pairs = [(value[key], other.observation[key]) for key in value]
+        else:
+            pairs = [(value, getattr(other, name))]
+        for a, b in pairs:
+            if isinstance(a, np.ndarray):
+                assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b, err_msg=name)

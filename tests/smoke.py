@@ -67,6 +67,7 @@ def main() -> None:
         result = json.loads(ami_agent(*words, folder=folder).stdout)
         told = json.dumps(result)[:400]
         check(isinstance(result, dict) and bool(result), f"three episodes of ami/Reach-v0 gave {told}")
+        check(result["weights"] == "pretrained", "... with the weights that came with the wheel")
         check(any(Path(folder, "runs").glob("*/run.json")), "the run left its folder")
 
 

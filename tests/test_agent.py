@@ -130,7 +130,7 @@ def test_the_oracle_planner_pushes():
     [
         ("ami/Psh-v0", "did you mean ami/Push-v0"),
         ("CartPole-v1", "flat Box with finite bounds"),
-        ("no_such_module:me/World-v0", "no module named 'no_such_module'"),
+        ("no_such_module:me/World-v0", "No module named 'no_such_module'"),
     ],
 )
 def test_environments_that_cannot_be_used_are_refused_by_name(id, reason):

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from episodes import make
 
 from ami_agent import cli
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.runs import Run
 from ami_envs.registry import TASKS
 
 WORLD = """
@@ -134,6 +136,38 @@ def test_memory_info_and_verify(capsys, tmp_path: Path, memory: Path) -> None:
     assert told(capsys, "memory", "verify", "--home", tmp_path / "home")["ok"] is True
     assert "is well" in call(capsys, "memory", "verify", "--home", tmp_path / "home")[1]
     assert memory.read_bytes() == before
+
+
+def test_memory_of_a_world_that_tells_no_success(capsys, tmp_path: Path, memory: Path) -> None:
+    with EpisodeStore(memory) as store:
+        store.append(make(0, environment="Pendulum-v1", success=None))
+    stats = told(capsys, "memory", "info", "--home", tmp_path / "home")
+    assert stats["environments"]["Pendulum-v1"]["success_rate"] is None
+    assert "- succeeded" in call(capsys, "memory", "info", "--home", tmp_path / "home")[1]
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch) -> Path:
+    """A run with one short episode, whose world told no success."""
+    monkeypatch.chdir(tmp_path)
+    run = Run.create("runs", "run", "ami/Reach-v0", "random", 0, {"env": "ami/Reach-v0", "options": "{}"})
+    actions = np.zeros((3, 5), np.float32)
+    with EpisodeStore(run.folder / "episodes.sqlite") as record:
+        record.append(make(0, 3, None, environment="ami/Reach-v0", action=actions, success=None))
+    run.finish("done")
+    return run.folder
+
+
+def test_replay_overwrites_nothing(capsys, run_folder: Path) -> None:
+    shown = told(capsys, "replay", run_folder, "--out", "a.gif")
+    assert shown["success"] is None and shown["steps"] == 3 and Path("a.gif").read_bytes().startswith(b"GIF89a")
+    Path("a.gif").write_bytes(b"mine")
+    code, out, err = call(capsys, "replay", run_folder, "--out", "a.gif")
+    assert (code, out) == (2, "") and "--force" in err and Path("a.gif").read_bytes() == b"mine"
+    code, out, _ = call(capsys, "replay", run_folder, "--out", "a.gif", "--force")
+    assert code == 0 and "episode 1: 3 steps" in out and Path("a.gif").read_bytes() != b"mine"
+    assert call(capsys, "replay", run_folder, "--out", "a.mp4")[0] == 2
+    assert call(capsys, "replay", run_folder)[0] == 0 and call(capsys, "replay", run_folder)[0] == 2
 
 
 def test_memory_of_nobody(capsys, tmp_path: Path, memory: Path) -> None:

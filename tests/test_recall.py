@@ -1,10 +1,13 @@
 """Recall against brute force, and training windows against a hand's working."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from episodes import make
 
+from ami_agent.errors import ArtefactError
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.neighbours import Neighbours
 from ami_agent.memory.replay import Replay
@@ -50,7 +53,8 @@ def test_recall_filters_and_continuation(store):
     for seed in range(9):
         episode = make(seed, session="even" if seed % 2 == 0 else "odd")
         episodes[store.append(episode)] = episode
-    store.append(make(0, environment="ami/Reach-v0"))
+    reach = make(0, environment="ami/Reach-v0")
+    store.append(reach)
     for episode_id, episode in episodes.items():
         memory.add(episode_id, episode)
     rebuilt = EpisodicMemory(store, "alpha", "ami/Push-v0")
@@ -66,8 +70,11 @@ def test_recall_filters_and_continuation(store):
     np.testing.assert_array_equal(latents[1, 2], store.read(episode_id).latent[t])
     assert set(memory.recall(query, 100, session="odd")[1][..., 0].ravel()) == {2, 4, 6, 8}
     assert set(memory.recall(query, 100, episode=3)[1][..., 0].ravel()) == {3}
-    assert set(memory.recall(query, 100, before=3, success=False)[1][..., 0].ravel()) == {2}
+    assert set(memory.recall(query, 100, session="odd", success=False)[1][..., 0].ravel()) == {2, 6, 8}
     assert memory.recall(query, 5, session="never")[0].shape == (3, 0, 4)
+    of_all = EpisodicMemory(store, "alpha")
+    assert set(of_all.recall(query, 100, environment="ami/Reach-v0")[1][..., 0].ravel()) == {10}
+    assert of_all.recall(query, 100, environment="first")[0].shape == (3, 0, 4), "a session is no environment"
 
     actions = memory.continuation(np.array([[[2, 0], [3, 3]], [[9, 5], [1, 4]]]), 4)
     assert actions.shape == (2, 2, 4, 2)
@@ -76,6 +83,57 @@ def test_recall_filters_and_continuation(store):
     np.testing.assert_array_equal(actions[1, 0], np.zeros((4, 2)))
     with pytest.raises(KeyError):
         memory.continuation(np.array([[[77, 0]]]), 4)
+
+
+def test_good_episodes_succeeded_or_where_that_is_not_told_have_the_better_returns(store):
+    def found(memory, **filters):
+        return set(memory.recall(np.zeros((1, 4)), 100, **filters)[1][..., 0].ravel().tolist())
+
+    for total, success in [(1, None), (9, None), (3, None), (7, None), (-5, True), (50, False)]:
+        store.append(make(total % 7, reward=np.full(5, total / 5, np.float32), success=success))
+    memory = EpisodicMemory(store, "alpha")
+    assert found(memory, success=True) == {5} and found(memory, success=False) == {6}
+    assert found(memory, good=True) == {2, 4, 5} and found(memory, good=True, success=True) == {5}
+    told = EpisodicMemory(store, "alpha", "ami/Reach-v0")
+    told.add(5, make(0, environment="ami/Reach-v0", success=False))
+    assert found(told, good=True) == set()
+
+
+def test_a_read_only_store_can_be_remembered_with_latents_made_now(store):
+    for seed in range(2):
+        store.append(make(seed))
+    with EpisodeStore(store.path, read_only=True) as reading:
+        memory = EpisodicMemory(reading, "beta", "ami/Push-v0")
+        for episode_id, episode in reading.unembedded("beta", "ami/Push-v0"):
+            latent = np.full((6, 3), episode_id, np.float32)
+            memory.add(episode_id, replace(episode, latent=latent, encoder="beta"))
+        moments = memory.recall(np.full((1, 3), 2.0), 6)[1]
+        assert len(memory) == 12 and set(moments[0, :, 0]) == {2}
+        assert memory.continuation(moments, 2).shape == (1, 6, 2, 2) and reading.encoders(1) == ["alpha"]
+
+
+def test_a_memory_that_grew_recalls_as_one_opened_again():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6_000, 12)).astype(np.float32)
+    query = vectors[:200] + rng.normal(size=(200, 12)).astype(np.float32) * 0.5
+    wanted = rng.random(6_000) < 0.7
+    grown, at = Neighbours(12, exact_rows=1_000), 0
+    for size in rng.integers(1, 90, 1_000):
+        grown.add(vectors[at : at + size])
+        at = min(at + size, 6_000)
+        if size < 5:
+            grown.search(query[:1], 3)
+        if at == 6_000 or size == 80:
+            opened = Neighbours(12, exact_rows=1_000)
+            opened.add(vectors[:at])
+            for mask in (None, wanted[:at]):
+                for one, other in zip(grown.search(query, 10, mask), opened.search(query, 10, mask), strict=True):
+                    np.testing.assert_array_equal(one, other)
+        if at == 6_000:
+            break
+    assert at == 6_000
+    one_by_one = np.concatenate([opened.search(query[i : i + 1], 10)[0] for i in range(200)])
+    np.testing.assert_array_equal(opened.search(query, 10)[0], one_by_one)
 
 
 def test_a_large_memory_recalls_nearly_all_by_inverted_lists():
@@ -170,6 +228,37 @@ def test_the_ring_keeps_the_latest_whole_episodes_and_resumes_exactly(store):
         torch.testing.assert_close(vars(resumed.read(moments, 4)), vars(replay.read(moments, 4)), rtol=0, atol=0)
 
 
+def test_what_is_shaped_otherwise_is_left_out_of_learning(store):
+    other = {"other": np.zeros((6, 3), np.float32)}
+    for changes in ({"observation": other}, {}, {"action": np.zeros((5, 7), np.float32)}, {}, {}):
+        store.append(make(0, **changes))
+    store.append(make(0, steps=200))  # does not fit
+    replay = Replay.load(store, "ami/Push-v0", 100)
+    assert replay.state()["ids"] == [2, 4, 5] and replay.skipped == 3
+    store.append(make(0, observation=other))
+    assert Replay.load(store, "ami/Push-v0", 100).state()["ids"] == [1, 7]
+    known = {"state": (3,), "image": (4, 4, 3)}
+    assert Replay.load(store, "ami/Push-v0", 100, known).state()["ids"] == [2, 4, 5]
+    assert Replay.load(store, "ami/Push-v0", 100, known, action_size=7).state()["ids"] == [3]
+    nothing = Replay.load(store, "ami/Push-v0", 100, {"none": (1,)})
+    assert len(nothing) == 0 and nothing.skipped == 7
+    store._db.execute("UPDATE episode SET seed = 7 WHERE id IN (4, 7)")  # damage: the checksums are of another row
+    damaged = Replay.load(store, "ami/Push-v0", 100)
+    assert damaged.state()["ids"] == [2, 5] and damaged.skipped == 5
+    assert Replay.load(store, "ami/Reach-v0", 100).skipped == 0
+
+
+def test_a_replay_that_cannot_be_restored_is_a_bad_artefact(store):
+    store.append(make(0))
+    store.append(make(1))
+    store._db.execute("UPDATE episode SET seed = 7 WHERE id = 2")
+    for state in ({"capacity": 50, "ids": [1, 9]}, {"capacity": 50, "ids": [2]}, {"capacity": 3, "ids": [1]}, {}):
+        with pytest.raises(ArtefactError) as caught:
+            Replay.restore(store, state)
+        assert str(store.path) in str(caught.value)
+    assert len(Replay.restore(store, {"capacity": 50, "ids": [1]})) == 1
+
+
 def test_the_replay_refuses_what_does_not_belong():
     replay = Replay(50)
     with pytest.raises(ValueError, match="empty"):
@@ -182,3 +271,5 @@ def test_the_replay_refuses_what_does_not_belong():
     with pytest.raises(ValueError, match="senses"):
         replay.add(2, make(0, observation={"other": np.zeros((6, 3), np.float32)}))
     assert len(replay) == 1
+    replay.add(2, make(1))
+    assert len(replay) == 2 and replay.sample(4, np.random.default_rng(0)).shape == (4, 2)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from episodes import make
 from PIL import Image
 
 from ami_agent.evaluation import charts
 from ami_agent.evaluation.film import data_uri, filmstrip, gif
 from ami_agent.evaluation.report import number, write_report
+from ami_agent.evaluation.results import Results
 from ami_agent.evaluation.statistics import wilson
 
 VOID = {"meta", "img", "br", "link"}
@@ -59,7 +63,6 @@ def result(episodes: int = 20) -> dict[str, list]:
     success = [i % 4 != 0 for i in range(episodes)]
     return {
         "success": success,
-        "success_last": success,
         "returns": [float(i) - 12.5 for i in range(episodes)],
         "lengths": [40] * episodes,
         "plan_ms": [20.0] * 99 + [90.0],
@@ -84,9 +87,9 @@ def test_the_page_shows_what_was_measured(tmp_path: Path) -> None:
         "argv": ["/usr/bin/ami-agent", "run", "--env", "two words"],
     }
     more: dict[str, Any] = {"config": {"planner": {"samples": 64}}, "control_period": 0.04}
-    more |= {"memory": (3, 23), "memory_bytes": 3_200_000}
+    more |= {"memory": (3, 23)}
     text, page = write(tmp_path, run, film=gif(frames(), 25), strip=filmstrip(frames()), **more)
-    for shown in ("ami/Push-v0", "75 %", "15 of 20", "53 to 89 %", ">-3<", "20 ms", "800 steps", "3 → 23", "3.2 MB"):
+    for shown in ("ami/Push-v0", "75 %", "15 of 20", "53 to 89 %", ">-3<", "20 ms", "800 steps", "3 → 23"):
         assert shown in text, shown
     for shown in (
         "seed <strong>0<",
@@ -112,7 +115,7 @@ def test_the_page_asks_nothing_of_the_outside(tmp_path: Path) -> None:
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     run: dict[str, Any] = dict.fromkeys(("environment", "agent", "seed", "start", "status"), HOSTILE)
     run |= {"versions": {HOSTILE: HOSTILE}, "argv": ["", HOSTILE], "hardware": {"processor": HOSTILE}}
-    text, page = write(tmp_path, run, config={HOSTILE: [HOSTILE]}, film_mime=HOSTILE, film=b"x")
+    text, page = write(tmp_path, run, config={HOSTILE: [HOSTILE]}, film=b"x")
     assert "script" not in page.tags and "<script" not in text
     assert "{{ 7 * 7 }}" in text  # not evaluated
     assert "<b>" not in charts.chart([charts.Line([0, 1], [0, 1])], "<b>", '"<b>')
@@ -135,6 +138,23 @@ def test_a_long_run_stays_small(tmp_path: Path) -> None:
     surprise = np.random.default_rng(0).random((300, 1500))
     text, page = write(tmp_path, {}, {"success": [True] * 300, "returns": [0.0] * 300}, surprise=surprise)
     assert len(text) < 500_000 and page.tags.count("tr") == 301
+    paths = re.findall(r'<path class="faint" d="([^"]*)"', text)
+    assert 10 < len(paths) <= 100 and max(path.count(",") for path in paths) <= 400
+
+
+def test_a_success_that_is_not_told_is_not_shown_as_a_failure(tmp_path: Path) -> None:
+    results = Results()
+    for success in (None, None):
+        results.add(make(0, success=success))
+    assert results.summary()["success_rate"] is None and results.summary()["success_interval"] == [None, None]
+    text, page = write(tmp_path, {}, asdict(results))
+    assert "success rate" not in text and "✗" not in text and "filled dot" not in text and 'class="mark"' in text
+    for success in (True, False, True):
+        results.add(make(0, success=success))
+    facts = results.summary()
+    assert facts["episodes"] == 5 and facts["success_rate"] == pytest.approx(2 / 3)
+    text, _ = write(tmp_path, {}, asdict(results))
+    assert "2 of 3" in text and text.count("✗") == 1 and "filled dot" in text
 
 
 def test_charts_are_well_formed_and_inside_their_frame() -> None:
@@ -209,9 +229,9 @@ def test_filmstrip_shows_first_and_last() -> None:
     "bad", [[], [np.zeros((4, 4, 3))], [np.zeros((4, 4), np.uint8)]], ids=["none", "float", "flat"]
 )
 def test_films_say_what_is_wrong(bad: list) -> None:
-    for make in (lambda: gif(bad, 25), lambda: filmstrip(bad)):
+    for film in (lambda: gif(bad, 25), lambda: filmstrip(bad)):
         with pytest.raises(ValueError, match="frame"):
-            make()
+            film()
     with pytest.raises(ValueError, match="fps"):
         gif(frames(), 0)
 

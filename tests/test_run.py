@@ -155,7 +155,7 @@ def test_ctrl_c_saves_and_a_second_process_is_told_who_holds_the_home(place):
 
 
 def test_without_weights_it_trains_first(tmp_path):
-    words = ["run", "--env", "InvertedPendulum-v5", "--episodes", "1", "--train-steps", "300", "--json"]
+    words = ["run", "--env", "InvertedPendulum-v5", "--episodes", "1", "--train-steps", "3000", "--json"]
     facts = result(ami(tmp_path, *words))
     assert facts["weights"] == "learned" and facts["success_rate"] is None
     assert learned_path(tmp_path / "home" / "agents" / "default", "InvertedPendulum-v5").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,18 @@ from ami_agent.baselines.oracle_planner import OraclePlannerAgent
 from ami_agent.baselines.simple import NoopAgent, OracleAgent, RandomAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.brains import find_brain, learned_path
+from ami_agent.commands import train
 from ami_agent.commands.common import parse_options
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.learning.online import OnlineAgent
-from ami_agent.learning.train import TrainConfig, train
+from ami_agent.learning.train import TrainConfig
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Agent, Episode
-from ami_agent.runs import Run, agent_folder
+from ami_agent.runs import agent_folder
 from ami_agent.signals import Stop
+from ami_envs import registry
 
 if TYPE_CHECKING:
     from ami_agent.commands.run import Config
@@ -33,15 +35,21 @@ class Cast:
     """An agent ready to live, and what goes with it."""
 
     agent: Agent
+    brain: Brain | None = None
     origin: str = ""  # where its weights came from
     store: EpisodeStore | None = None
     before: tuple[int, int] = (0, 0)  # episodes and steps remembered before the run
     remember: Callable[[Episode], Episode] = lambda episode: episode
+    study: Callable[[], None] = lambda: None  # learn, after every step
     save: Callable[[], None] = lambda: None  # keep what was learned so far
 
     def remembered(self) -> tuple[int, int]:
         """Episodes and steps in memory now."""
         return (0, 0) if self.store is None else (len(self.store), self.store.steps)
+
+    def learned_steps(self) -> int:
+        """Env steps that its weights have learned from."""
+        return 0 if self.brain is None else self.brain.steps
 
 
 def cast(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
@@ -65,8 +73,9 @@ def _oracle(config: Config, environment: Environment) -> Agent:
         raise UsageError(f"{config.env} has no oracle: only worlds of ami_envs have; try --agent random")
     if config.agent == "oracle":
         return OracleAgent(vector.oracle)
-    task = type(vector.engine.task)(**parse_options(config.options))
-    return OraclePlannerAgent(vector.engine, task, seed=config.seed)
+    known = registry.options(environment.spec.environment)
+    own = {name: value for name, value in parse_options(config.options).items() if name in known}
+    return OraclePlannerAgent(vector.engine, type(vector.engine.task)(**own), seed=config.seed)
 
 
 def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
@@ -77,36 +86,45 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     if found is None and config.learn:
         found = Brain(environment.spec, BrainConfig(), config.seed), "new"
     if found is None:
-        brain = _train_first(config, stop)
+        brain = _train_first(config, environment, stop)
         if brain is None:
             return None
         found = brain, "learned"
-        brain.save(learned_path(folder, config.env))
     brain, origin = found
     store = None
     if config.memory != "off":
         store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
     before = (0, 0) if store is None else (len(store), store.steps)
     if config.learn and store is not None:
-        learner = OnlineAgent(brain, config.mind, config.seed, store, environment)
+        online = OnlineAgent(brain, config.mind, config.seed, store, environment)
 
         def save() -> None:
-            brain.save(learned_path(folder, config.env))
+            brain.save(learned_path(folder, environment.spec.environment))
 
-        return Cast(learner, origin, store, before, learner.remember, save)
+        return Cast(online, brain, origin, store, before, online.remember, online.study, save)
     agent = AmiAgent(brain, config.mind, config.seed, store, device)
-    return Cast(agent, origin, store, before, agent.remember)
+    return Cast(agent, brain, origin, store, before, agent.remember)
 
 
-def _train_first(config: Config, stop: Stop) -> Brain | None:
+def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:
     """Train a brain for an environment that has none; None if a signal came before the end."""
     console.say(
         f"no weights for {config.env} yet: learning from {config.train_steps} env steps first "
         f"(`ami-agent train --env {config.env}` learns for longer)"
     )
-    settings = TrainConfig(steps=config.train_steps)
-    environment = Environment(config.env, settings.worlds, parse_options(config.options))
-    run = Run.create("runs", "train", config.env, "ami", config.seed, {"env": config.env, "train": settings})
-    brain, done = train(environment, run, config.seed, settings, BrainConfig(), stop)
-    run.finish("done" if done else "stopped", steps=brain.steps)
-    return brain if done else None
+    worlds = config.train_steps // (10 * environment.spec.max_episode_steps)  # a tenth of the steps is warm-up
+    settings = train.Config(
+        env=config.env,
+        seed=config.seed,
+        options=config.options,
+        home=config.home,
+        name=config.name,
+        threads=config.threads,
+        train=TrainConfig(steps=config.train_steps, worlds=min(max(worlds, 1), TrainConfig.worlds)),
+    )
+    learned = train.learn(settings, stop)
+    if learned is None:
+        return None
+    with HomeLock(agent_folder(config.name, config.home)) if config.memory != "on" else nullcontext():
+        train.deliver(settings, learned[2])
+    return learned[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ami_agent.errors import MissingError, UsageError
 
-LARGEST_SEED = 1_000_000
+LARGEST_SEED = 100_000
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 import tyro
 from gymnasium.envs.registration import EnvSpec
 
-import ami_envs  # noqa: F401 - registers our worlds
 from ami_agent import console
-from ami_agent.errors import ArtefactError, MissingError, UsageError, nearest
+from ami_agent.commands.common import parse_options
+from ami_agent.environment import control_period, find, make
+from ami_agent.errors import ArtefactError, MissingError, UsageError
 from ami_envs.core import LIMIT, WorldEnv
-from ami_envs.registry import TASKS, find, is_ours, load, options
+from ami_envs.registry import TASKS, is_ours, load, options
 from ami_envs.sensors import offered
 
 TABLES = ("senses", "options")  # facts that have parts
@@ -118,8 +119,9 @@ def _row(id: str) -> dict[str, Any]:
 
 
 def _info(config: Info) -> int:
-    spec = _find(config.id)
-    env = _make(spec, config.options, **({"sensors": offered(load(spec.id).robot)} if is_ours(spec) else {}))
+    spec = find(config.id)
+    senses = {"sensors": offered(load(spec.id).robot)} if is_ours(spec) else {}
+    env = make(spec, parse_options(config.options), **senses)
     facts = _facts(spec, env)
     if config.json:
         console.emit(facts)
@@ -134,11 +136,10 @@ def _facts(spec: EnvSpec, env: gym.Env) -> dict[str, Any]:
     """What can be said of an environment, as plain JSON values."""
     space = env.observation_space
     senses = space.spaces if isinstance(space, gym.spaces.Dict) else {"observation": space}
-    fps = env.metadata.get("render_fps")
     facts: dict[str, Any] = {
         "environment": spec.id,
-        "horizon": spec.max_episode_steps,
-        "period": 1 / fps if fps else None,
+        "horizon": env.spec.max_episode_steps if env.spec else None,
+        "period": control_period(env.unwrapped) or None,
         "actions": _space(env.action_space),
         "senses": {name: _space(sense) for name, sense in senses.items()},
         "goal": _space(senses["desired_goal"]) if "desired_goal" in senses else None,
@@ -176,11 +177,11 @@ def _text(value: Any) -> str:
 def _check(config: Check) -> int:
     from ami_envs.checks import examine
 
-    spec = _find(config.id)
+    spec = find(config.id)
     if config.options != Check.options:
-        _make(spec, config.options).close()  # a wrong option is not the environment's fault
+        make(spec, parse_options(config.options)).close()  # a wrong option is not the environment's fault
     findings = []
-    for finding in examine(spec.id, _options(config.options)):
+    for finding in examine(spec.id, parse_options(config.options)):
         findings.append(finding)
         if not config.json:
             print(f"{'FAULT' if finding.fault else 'ok':<7}{finding.promise}")
@@ -199,13 +200,13 @@ def _preview(config: Preview) -> int:
     from ami_agent.evaluation.film import gif
     from ami_agent.files import write_bytes
 
-    spec = _find(config.id)
+    spec = find(config.id)
     path = config.out or Path(re.sub(r"[^a-z0-9]+", "-", spec.id.lower()).strip("-") + ".gif")
     if path.suffix.lower() != ".gif":
         raise UsageError(f"--out must end in .gif, not {path}")
     if path.is_dir() or (path.exists() and not config.force):
         raise UsageError(f"{path} is there already; give another --out, or --force to replace a file")
-    env = _make(spec, config.options, render_mode="rgb_array")
+    env = make(spec, parse_options(config.options), render_mode="rgb_array")
     if config.agent == "oracle" and not hasattr(env.unwrapped, "oracle"):
         raise UsageError(f"{spec.id} has no oracle: only worlds of ami_envs have; try --agent random")
     console.say(f"one episode of {spec.id} ...")
@@ -234,41 +235,12 @@ def _film(env: gym.Env, config: Preview) -> tuple[list[np.ndarray], bool]:
 
 
 def _picture(env: gym.Env) -> np.ndarray:
-    frame = env.render()
+    try:
+        frame = env.render()
+    except NotImplementedError:  # Gymnasium's default
+        frame = None
+    except gym.error.DependencyNotInstalled as error:
+        raise MissingError(f"{env} cannot be drawn: {error}") from error
     if not isinstance(frame, np.ndarray):
         raise UsageError(f"{env} draws no pictures")
     return frame
-
-
-def _find(id: str) -> EnvSpec:
-    """The environment of that id. Raises UsageError for one that is unknown, or whose module cannot be imported."""
-    if ":" in id and "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # where a user's own module lies
-    try:
-        return find(id)
-    except gym.error.Error as error:
-        near = " or ".join(nearest(id.rpartition(":")[2], [*TASKS, *gym.registry]))
-        hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
-        raise UsageError(f"no environment {id!r}; {hint}") from error
-    except Exception as error:  # a user's module may raise anything
-        module = id.rpartition(":")[0]
-        raise UsageError(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _make(spec: EnvSpec, text: str, **more: Any) -> gym.Env:
-    """The environment, made. Raises UsageError for options it does not take, MissingError for a package it needs."""
-    try:
-        return gym.make(spec.id, **_options(text) | more)
-    except gym.error.DependencyNotInstalled as error:
-        raise MissingError(f"{spec.id}: {error}") from error
-    except (TypeError, ValueError, gym.error.Error) as error:
-        text = str(error).partition(" was raised from the environment creator")[0]  # what Gymnasium adds
-        raise UsageError(text if text.startswith(spec.id) else f"{spec.id}: {text}") from error
-
-
-def _options(text: str) -> dict[str, Any]:
-    if text == "{}":
-        return {}
-    from ami_agent.commands.common import parse_options  # brings torch, which takes seconds to import
-
-    return parse_options(text)

@@ -50,9 +50,10 @@ def _info(path: Path, json: bool) -> int:
         return 0
     print(f"{path}: {stats['episodes']} episodes, {stats['steps']} steps, {stats['bytes'] / 2**20:.1f} MiB")
     for environment, facts in stats["environments"].items():
+        rate = "-" if facts["success_rate"] is None else f"{facts['success_rate']:.0%}"
         print(
             f"  {environment:<20}{facts['episodes']} episodes, {facts['steps']} steps, "
-            f"{facts['success_rate']:.0%} succeeded, mean return {facts['mean_return']:.2f}"
+            f"{rate} succeeded, mean return {facts['mean_return']:.2f}"
         )
     for encoder, episodes in stats["encoders"].items():
         print(f"  encoder {encoder}: latents of {episodes} episodes")

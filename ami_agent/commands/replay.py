@@ -26,7 +26,9 @@ class Config:
     verify: bool = False
     """Live all episodes again and compare every observation and reward to the bit, instead of showing one."""
     out: Path | None = None
-    """Where the moving picture goes; videos/ in the run's folder if not given."""
+    """Where the moving picture (GIF) goes; videos/ in the run's folder if not given."""
+    force: bool = False
+    """Replace the file if there is one."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -38,15 +40,15 @@ def main(config: Config) -> int:
         raise UsageError(f"{run.folder} has no episodes; only runs of `ami-agent run` have")
     options = parse_options(str(run.config.get("options", "{}")))
     with EpisodeStore(run.folder / "episodes.sqlite", read_only=True) as record:
-        return _verify(record, options, config.json) if config.verify else _show(record, options, run.folder, config)
+        return _verify(record, options, run, config.json) if config.verify else _show(record, options, run, config)
 
 
-def _verify(record: EpisodeStore, options: dict, json: bool) -> int:
+def _verify(record: EpisodeStore, options: dict, run: Run, json: bool) -> int:
     faults = {}
     ids = record.ids()
     with console.progress(len(ids), "verifying") as advance:
         for number, episode_id in enumerate(ids, start=1):
-            found = difference(record.read(episode_id), options)
+            found = difference(record.read(episode_id), options, run.config.get("env"))
             if found is not None:
                 faults[number] = found
             advance()
@@ -59,20 +61,24 @@ def _verify(record: EpisodeStore, options: dict, json: bool) -> int:
     return ArtefactError.exit_code if faults else 0
 
 
-def _show(record: EpisodeStore, options: dict, folder: Path, config: Config) -> int:
+def _show(record: EpisodeStore, options: dict, run: Run, config: Config) -> int:
     ids = record.ids()
     if not 1 <= config.episode <= len(ids):
         raise UsageError(f"--episode must lie from 1 to {len(ids)}, not {config.episode}")
+    path = config.out or run.folder / "videos" / f"episode-{config.episode:04d}.gif"
+    if path.suffix.lower() != ".gif":
+        raise UsageError(f"--out must end in .gif, not {path}")
+    if path.is_dir() or (path.exists() and not config.force):
+        raise UsageError(f"{path} is there already; give another --out, or --force to replace a file")
     episode = record.read(ids[config.episode - 1])
-    frames = film_of(episode, options)
+    frames = film_of(episode, options, run.config.get("env"), most=len(episode) + 1)
     if not frames:
         raise UsageError(f"{episode.environment} cannot be drawn here; see `ami-agent doctor`")
-    path = config.out or folder / "videos" / f"episode-{config.episode:04d}.gif"
     write_bytes(path, gif(frames, 25))
     facts = {"episode": config.episode, "success": episode.success, "steps": len(episode), "video": str(path)}
     if config.json:
         console.emit(facts)
     else:
-        word = "success" if episode.success else "no success"
-        console.out.print(f"episode {config.episode}: {word} in {len(episode)} steps; {path}")
+        verdict = "" if episode.success is None else "success in " if episode.success else "no success in "
+        console.out.print(f"episode {config.episode}: {verdict}{len(episode)} steps; {path}")
     return 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
@@ -23,6 +24,7 @@ from ami_agent.evaluation.report import write_report
 from ami_agent.evaluation.resimulate import film_of
 from ami_agent.evaluation.results import Results
 from ami_agent.evaluation.timed import Timed
+from ami_agent.files import write_bytes
 from ami_agent.learning.live import live
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
@@ -30,7 +32,7 @@ from ami_agent.runs import Run
 from ami_agent.signals import Stop, graceful
 
 SAVE_EVERY = 20  # episodes between two saves of what `--learn` has learned
-EPISODES_A_SEED = 1_000_000  # episode k of `--seed S` is seeded S * this + k
+EPISODES_A_SEED = 10_000  # episode k of `--seed S` is seeded S * this + k
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,20 @@ def main(config: Config) -> int:
     """Live the episodes, write the report, and print what was measured."""
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
+    if config.learn and config.device == "cuda":
+        raise UsageError("--learn works on the processor for now; leave --device cuda out")
     environment = Environment(config.env, 1, parse_options(config.options))
     with ExitStack() as stack:
+        stack.callback(environment.close)
         stop = stack.enter_context(graceful())
         player = cast(config, environment, device, stop, stack)
         if player is None:
             return stop.exit_code
         run = Run.create("runs", "run", config.env, config.agent, config.seed, config)
-        results = _live(config, environment, player, run, stop)
-        player.save()
+        try:
+            results = _live(config, environment, player, run, stop)
+        finally:
+            player.save()
         after = player.remembered()
         facts = {
             "env": config.env,
@@ -98,11 +105,12 @@ def main(config: Config) -> int:
             **results.summary(),
             "memory": dict(zip(("episodes", "steps"), after, strict=True)),
             "weights": player.origin,
+            "learned_steps": player.learned_steps(),
             "run": str(run.folder),
         }
         run.finish("stopped" if stop.requested else "done", results=facts)
-        report = _report(config, run, results, player.before, after, environment.spec.control_period)
-    _tell(config, facts, player.before, report)
+        report = _report(config, run, results, player, environment.spec.control_period, draw=not stop.requested)
+    _tell(config, facts, player.before, report, bool(stop.requested))
     return stop.exit_code
 
 
@@ -117,6 +125,7 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
         console.progress(config.episodes, f"{config.agent} in {config.env}") as advance,
     ):
         for ended in live(environment, agent, itertools.count(first), run.folder.name):
+            player.study()
             for episode in ended:
                 known = player.remember(episode)
                 record.append(known)
@@ -124,12 +133,12 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
                 _note(run, known)
                 if len(results.success) % SAVE_EVERY == 0:
                     player.save()
-                advance(1, f"success {sum(results.success)}/{len(results.success)}")
+                told = [success for success in results.success if success is not None]
+                advance(1, f"success {sum(told)}/{len(told)}" if told else f"return {results.returns[-1]:.1f}")
             if len(results.success) >= config.episodes or stop.requested:
                 break
     results.seconds = time.perf_counter() - began
     results.plan_ms = agent.milliseconds
-    results.tells_success = environment.tells_success
     return results
 
 
@@ -144,38 +153,40 @@ def _note(run: Run, episode: Episode) -> None:
     )
 
 
-def _report(
-    config: Config, run: Run, results: Results, before: tuple[int, int], after: tuple[int, int], period: float
-) -> Path:
-    """Write report.html, with a moving picture of the first episode that succeeded, or of the first."""
-    options = parse_options(config.options)
-    with EpisodeStore(run.folder / "episodes.sqlite", read_only=True) as record:
+def _report(config: Config, run: Run, results: Results, player: Cast, period: float, draw: bool) -> Path:
+    """Write report.html; where `draw`, with a moving picture of the first episode that succeeded, or of the first."""
+    frames: list[np.ndarray] = []
+    film = b""
+    with EpisodeStore(run.folder / "episodes.sqlite") as record:
         ids = record.ids()
-        shown = (record.ids(success=True) or ids)[:1]
-        film = film_of(record.read(shown[0]), options) if shown else []
-        fps = 1.0 / period if period else 25.0
-        if config.video:
-            for number, episode_id in enumerate(ids):
-                frames = film_of(record.read(episode_id), options)
-                if not frames:
-                    console.say("no video: this environment cannot be drawn here (see `ami-agent doctor`)")
-                    break
-                (run.folder / "videos").mkdir(exist_ok=True)
-                (run.folder / "videos" / f"episode-{number:04d}.gif").write_bytes(gif(frames, fps))
+        if draw and ids:
+            frames, film = _film(config, record.read((record.ids(success=True) or ids)[0]), period)
+        for number, episode_id in enumerate(ids if config.video and film else [], start=1):
+            path = run.folder / "videos" / f"episode-{number:04d}.gif"
+            write_bytes(path, _film(config, record.read(episode_id), period)[1])
+    if config.video and not film:
+        console.say("no video: this environment cannot be drawn here (see `ami-agent doctor`)")
     return write_report(
         run.folder / "report.html",
         run.info,
-        results.told(),
+        asdict(results),
         surprise=results.surprise,
-        film=gif(film, fps) if film else None,
-        strip=filmstrip(film) if film else None,
+        film=film or None,
+        strip=filmstrip(frames) if frames else None,
         config=run.config,
-        memory=(before[0], after[0]),
+        memory=(player.before[0], player.remembered()[0]),
         control_period=period,
     )
 
 
-def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report: Path) -> None:
+def _film(config: Config, episode: Episode, period: float) -> tuple[list[np.ndarray], bytes]:
+    """Pictures of an episode and a GIF of them that takes as long as the episode did; empty if it cannot be drawn."""
+    frames = film_of(episode, parse_options(config.options), config.env)
+    seconds = (len(episode) + 1) * (period or 0.04)
+    return frames, gif(frames, len(frames) / seconds) if frames else b""
+
+
+def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report: Path, stopped: bool) -> None:
     if config.json:
         console.emit(facts)
         return
@@ -185,9 +196,14 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
         lived += f", return {facts['return_mean']:.1f}"
     if rate is not None:
         lived += f", success {rate:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})"
-    console.out.print(f"{config.agent} in {config.env}: {lived}")
-    if plan["p50"] is not None:
-        console.out.print(f"plan time: {plan['p50']:.1f} ms (median), {plan['p99']:.1f} ms (99th percentile)")
+    lines = [f"{config.agent} in {config.env}: {lived}"]
     if config.agent == "ami":
-        console.out.print(f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now")
-    console.out.print(f"report: {report}")
+        lines += [f"weights: {facts['weights']}, after {facts['learned_steps']} env steps of learning"]
+    if plan["p50"] is not None and config.agent not in ("random", "noop"):
+        lines += [f"time of a decision: {plan['p50']:.1f} ms (median), {plan['p99']:.1f} ms (99th percentile)"]
+    if config.agent == "ami" and config.memory != "off":
+        lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now"]
+    for line in [*lines, f"report: {report}"]:
+        console.out.print(line, soft_wrap=True, markup=False)
+    if stopped:
+        console.say("stopped by a signal; what was lived is kept")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from ami_agent.errors import UsageError
 from ami_agent.learning.train import TrainConfig, train
 from ami_agent.memory.lock import HomeLock
 from ami_agent.runs import Run, agent_folder
-from ami_agent.signals import graceful
+from ami_agent.signals import Stop, graceful
 
 
 @dataclass(frozen=True)
@@ -56,53 +57,72 @@ class Config:
 def main(config: Config) -> int:
     """Learn, put the brain into the agent's home, and say how it went."""
     torch.set_num_threads(config.threads)
-    if config.resume is None:
-        environment = Environment(config.env, config.train.worlds, parse_options(config.options))
-        run = Run.create("runs", "train", config.env, "ami", config.seed, config)
-    else:
-        run, config = _reopen(config)
-        environment = Environment(config.env, config.train.worlds, parse_options(config.options))
-    folder = agent_folder(config.name, config.home)
-    with graceful() as stop, HomeLock(run.folder):
-        brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
-    if not done:
-        run.finish("stopped", steps=brain.steps)
-        console.say(f"stopped. Go on with: ami-agent train --resume {run.folder}")
-        return stop.exit_code
-    return _deliver(config, run, brain, learned_path(folder, config.env))
-
-
-def _reopen(config: Config) -> tuple[Run, Config]:
-    """A run to go on with, and its own configuration but for what only this call says."""
-    run = Run.open(config.resume or "", resume=True)
-    saved = build(Config, {name: value for name, value in run.config.items() if name != "resume"})
-    asked = config.train.steps
-    steps = saved.train.steps if asked == TrainConfig.steps else asked
-    now = replace(saved, train=replace(saved.train, steps=steps), home=config.home or saved.home, json=config.json)
-    return run, replace(now, export=config.export or saved.export)
-
-
-def _deliver(config: Config, run: Run, brain: Brain, home: Path) -> int:
-    """Save the brain where it is used from, and report."""
-    facts: dict[str, Any] = {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}"}
-    brain.save(run.folder / "brain.safetensors", **facts)
-    with HomeLock(home.parents[1]):
-        brain.save(home, **facts)
-    if config.export is not None:
-        brain.save(config.export, half=True, **facts)
-    run.finish("done", steps=brain.steps, updates=brain.updates)
-    summary = {
+    with graceful() as stop:
+        learned = learn(config, stop)
+        if learned is None:
+            return stop.exit_code
+        run, config, brain = learned
+        with HomeLock(agent_folder(config.name, config.home)):
+            weights = deliver(config, brain)
+    facts = {
         "env": config.env,
         "seed": config.seed,
         "steps": brain.steps,
         "updates": brain.updates,
         "seconds": run.info["seconds"],
-        "weights": home,
+        "weights": weights,
         "run": run.folder,
     }
     if config.json:
-        console.emit(summary)
+        console.emit(facts)
     else:
-        console.say(f"learned {config.env}: {brain.steps} env steps, {brain.updates} updates, weights in {home}")
+        console.say(f"learned {config.env}: {brain.steps} env steps, {brain.updates} updates, weights in {weights}")
         console.say(f"see it act: ami-agent run --env {config.env}")
     return 0
+
+
+def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
+    """Begin a run of learning, or go on with one, to its end; None, and the way to go on told, if `stop` came first."""
+    with ExitStack() as stack:
+        if config.resume is None:
+            run = Run.create("runs", "train", config.env, "ami", config.seed, config)
+            stack.enter_context(HomeLock(run.folder))
+        else:
+            Run.open(config.resume)
+            stack.enter_context(HomeLock(config.resume))
+            run = Run.open(config.resume, resume=True)
+            config = _saved(run, config)
+        environment = Environment(config.env, config.train.worlds, parse_options(config.options))
+        stack.callback(environment.close)
+        brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
+        if not done:
+            run.finish("stopped", steps=brain.steps)
+            console.say(f"stopped. Go on with: ami-agent train --resume {run.folder}")
+            return None
+        brain.save(run.folder / "brain.safetensors", **_origin(config))
+        run.finish("done", steps=brain.steps, updates=brain.updates)
+        return run, config, brain
+
+
+def deliver(config: Config, brain: Brain) -> Path:
+    """Put the brain where `ami-agent run` finds it, whose lock the caller holds, and where `--export` says."""
+    weights = learned_path(agent_folder(config.name, config.home), brain.spec.environment)
+    brain.save(weights, **_origin(config))
+    if config.export is not None:
+        brain.save(config.export, half=True, **_origin(config))
+    return weights
+
+
+def _origin(config: Config) -> dict[str, Any]:
+    """Where weights come from, for their file."""
+    return {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}"}
+
+
+def _saved(run: Run, now: Config) -> Config:
+    """The configuration a run was begun with, but for what only the call that goes on with it says."""
+    saved = build(Config, {name: value for name, value in run.config.items() if name != "resume"})
+    steps = saved.train.steps if now.train.steps == TrainConfig.steps else now.train.steps
+    train_config = replace(saved.train, steps=steps)
+    return replace(
+        saved, train=train_config, home=now.home or saved.home, export=now.export or saved.export, json=now.json
+    )

@@ -18,7 +18,7 @@ svg.chart { width: 100%; height: auto; display: block; font: 13px system-ui, san
 .chart text { opacity: .75 } .chart .grid { stroke: currentColor; opacity: .12 } .chart path { fill: none }
 .chart .axis { stroke: currentColor; opacity: .45 } .chart .faint { stroke: var(--accent); opacity: .28 }
 .chart .bold { stroke: var(--accent); stroke-width: 2.5; stroke-linejoin: round }
-.chart .mark { fill: var(--page); stroke: var(--bad); stroke-width: 2 }
+.chart .mark { fill: var(--page); stroke: var(--accent); stroke-width: 2 } .chart .mark.bad { stroke: var(--bad) }
 .chart .mark.good { fill: var(--good); stroke: var(--good) }
 """
 
@@ -34,11 +34,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """One dot with a word for whoever points at it."""
+    """One dot with a word for whoever points at it; neither good nor bad if that is None."""
 
     x: float
     y: float
-    good: bool
+    good: bool | None
     text: str
 
 
@@ -84,7 +84,7 @@ def chart(
         at = _clean([mark.x, mark.y])
         if np.isfinite(at).all() and (at[1] > 0 or not log):
             place = f'cx="{x(at[0]):.1f}" cy="{y(at[1]):.1f}"'
-            kind = "mark good" if mark.good else "mark"
+            kind = "mark" if mark.good is None else "mark good" if mark.good else "mark bad"
             body.append(f'<circle class="{kind}" r="4" {place}><title>{escape(mark.text)}</title></circle>')
     label = escape(f"{y_label} over {x_label}", quote=True)
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(body)}</svg>'

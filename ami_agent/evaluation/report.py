@@ -21,6 +21,7 @@ from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import plain, write_bytes
 
 FAINT_LINES = 50  # episodes drawn one by one in the chart of surprise
+RETURN_NOTE = '<p class="note">A filled dot is a success.</p>'
 
 
 def write_report(
@@ -33,9 +34,7 @@ def write_report(
     *,
     config: Any = None,
     memory: tuple[int, int] | None = None,
-    memory_bytes: int | None = None,
     control_period: float = 0.0,
-    film_mime: str = "image/gif",
 ) -> Path:
     """Write the page, whole or not at all, and return its path.
 
@@ -43,12 +42,12 @@ def write_report(
         path: the HTML file; its folder is made if need be.
         run: `runs.Run.info`, or any of its `environment`, `agent`, `seed`, `status`, `start`, `argv`, `versions`,
             `hardware`.
-        results: any of the lists `success`, `success_last`, `returns`, `lengths` (an entry an episode), `plan_ms` (an
-            entry a decision) and `surprise`.
+        results: any of the lists `success` (None where it is not told), `returns`, `lengths` (an entry an episode),
+            `plan_ms` (an entry a decision) and `surprise`.
         surprise: one-step prediction errors, a list an episode; the results' own by default.
-        film, strip: a moving picture of an episode (of type `film_mime`) and a PNG of some of its frames.
+        film, strip: a moving picture of an episode (GIF) and a PNG of some of its frames.
         config: what the run was made with: a dataclass or nested dict.
-        memory, memory_bytes: episodes in memory before and after the run, and its size on disk after.
+        memory: episodes in memory before and after the run.
         control_period: seconds a step lasts; 0 if unknown.
 
     Values that are not finite are shown as such and left out of means. Raises MissingError or ResourceError if the page
@@ -62,12 +61,13 @@ def write_report(
         environment=run.get("environment"),
         agent=run.get("agent"),
         facts=_facts(run),
-        headline=[*_headline(results, episodes), *_memory(memory, memory_bytes)],
+        headline=[*_headline(results, episodes), *_memory(memory)],
         episodes=episodes,
-        film=film and data_uri(film, film_mime),
+        film=film and data_uri(film, "image/gif"),
         strip=strip and data_uri(strip, "image/png"),
         chart_css=Markup(charts.CSS),
         surprise_chart=Markup(_surprise_chart(surprise, control_period)),
+        return_note=Markup(RETURN_NOTE if any(episode["success"] is not None for episode in episodes) else ""),
         return_chart=Markup(_return_chart(episodes)),
         command=shlex.join(["ami-agent", *map(str, run["argv"][1:])]) if run.get("argv") else "",
         config=json.dumps(plain(config), indent=2, ensure_ascii=False) if config else "",
@@ -95,7 +95,6 @@ def _episodes(results: Mapping[str, Any], surprise: Sequence[Sequence[float]]) -
     """A row an episode; None where a list is too short."""
     columns = {
         "success": _list(results.get("success")),
-        "success_last": _list(results.get("success_last")),
         "return": _list(results.get("returns")),
         "length": _list(results.get("lengths")),
         "surprise": [_mean(values) for values in surprise],
@@ -136,10 +135,10 @@ def _headline(results: Mapping[str, Any], episodes: list[dict[str, Any]]) -> lis
     return cards
 
 
-def _memory(memory: tuple[int, int] | None, size: int | None) -> list[dict[str, str]]:
+def _memory(memory: tuple[int, int] | None) -> list[dict[str, str]]:
     if memory is None:
         return []
-    note = "episodes remembered, before \N{RIGHTWARDS ARROW} after" + ("" if size is None else f"; {_size(size)}")
+    note = "episodes remembered, before \N{RIGHTWARDS ARROW} after"
     value = f"{number(memory[0])} \N{RIGHTWARDS ARROW} {number(memory[1])}"
     return [{"name": "memory", "value": value, "note": note}]
 
@@ -162,7 +161,7 @@ def _surprise_chart(surprise: Sequence[Sequence[float]], period: float) -> str:
 
 def _return_chart(episodes: list[dict[str, Any]]) -> str:
     marks = [
-        charts.Mark(i, episode["return"], bool(episode["success"]), _caption(i, episode))
+        charts.Mark(i, episode["return"], episode["success"], _caption(i, episode))
         for i, episode in enumerate(episodes, 1)
         if episode["return"] is not None
     ]
@@ -186,11 +185,3 @@ def _finite(values: Sequence[float | None]) -> list[float]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = _finite(values)
     return sum(known) / len(known) if known else None
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{number(count)} {unit}"
-        count /= 1000
-    return f"{number(count)} GB"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -10,77 +12,106 @@ import mujoco
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from ami_agent import console
+from ami_agent.environment import find, make, to_box
+from ami_agent.errors import AmiError
 from ami_agent.protocols import Episode
-from ami_envs import registry
 from ami_envs.camera import RayCamera
+from ami_envs.registry import is_ours
 
 PICTURE = 256  # pixels a side
-Draw = Callable[[], np.ndarray | None]
+Draw = Callable[[], Any]
 
 
 def resimulate(
-    episode: Episode, options: dict[str, Any], pictures: bool = False
+    episode: Episode, options: dict[str, Any], pictures: Collection[int] = (), name: str | None = None
 ) -> Iterator[tuple[dict[str, np.ndarray], float, np.ndarray | None]]:
     """Yield what the episode's actions bring about from its seed: observation, reward (nan at first) and picture.
 
-    T+1 items. A picture is (H, W, 3) uint8, or None where the environment cannot be drawn here.
+    T+1 items. A picture is (H, W, 3) uint8; None where none was asked for, or the environment cannot be drawn here.
+
+    Args:
+        episode: what was lived.
+        options: what its environment was made with.
+        pictures: the moments, from 0 to T, to draw.
+        name: how to find the environment, as it was typed; by the episode's id if not given.
     """
-    env, draw = _open(episode.environment, options, pictures)
+    spec = find(name or episode.environment)
+    env, draw = _open_to_draw(spec, options) if pictures else (make(spec, options), _nothing)
     try:
         space: Any = env.action_space
-        middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
         observation, _ = env.reset(seed=episode.seed)
-        yield _senses(observation), np.nan, draw()
-        for action in episode.action:
-            raw = (middle + half * np.clip(action, -1.0, 1.0)).astype(space.dtype)
-            observation, reward, _, _, _ = env.step(raw)
-            yield _senses(observation), float(reward), draw()
+        yield _senses(observation), np.nan, _picture(draw) if 0 in pictures else None
+        for t, action in enumerate(episode.action, start=1):
+            observation, reward, _, _, _ = env.step(to_box(action, space))
+            yield _senses(observation), float(reward), _picture(draw) if t in pictures else None
     finally:
         env.close()
 
 
-def film_of(episode: Episode, options: dict[str, Any]) -> list[np.ndarray]:
-    """The pictures of an episode, empty where the environment cannot be drawn here."""
-    return [picture for _, _, picture in resimulate(episode, options, pictures=True) if picture is not None]
+def film_of(episode: Episode, options: dict[str, Any], name: str | None = None, most: int = 200) -> list[np.ndarray]:
+    """At most `most` pictures of an episode, evenly spread and alike in shape; empty where it cannot be drawn here.
+
+    What goes wrong while drawing is said, not raised: an episode without a picture is still an episode.
+    """
+    count = min(most, len(episode) + 1)
+    moments = set(np.linspace(0, len(episode), count).round().astype(int).tolist())
+    try:
+        lived = resimulate(episode, options, moments, name)
+        film = [picture for _, _, picture in lived if picture is not None]
+    except AmiError:
+        raise
+    except Exception as error:  # a foreign environment may raise anything
+        console.say(f"no pictures of {episode.environment}: {type(error).__name__}: {error}")
+        return []
+    return [picture for picture in film if picture.shape == film[0].shape]
 
 
-def difference(episode: Episode, options: dict[str, Any]) -> str | None:
+def difference(episode: Episode, options: dict[str, Any], name: str | None = None) -> str | None:
     """Where a second life differs from the recorded one, in words; None if nowhere, to the bit."""
-    for t, (observation, reward, _) in enumerate(resimulate(episode, options)):
-        for name, recorded in episode.observation.items():
-            if not np.array_equal(np.asarray(observation[name], recorded.dtype), recorded[t]):
-                return f"sense {name!r} at step {t}"
+    for t, (observation, reward, _) in enumerate(resimulate(episode, options, name=name)):
+        for sense, recorded in episode.observation.items():
+            if not np.array_equal(np.ravel(observation[sense]).astype(recorded.dtype), np.ravel(recorded[t])):
+                return f"sense {sense!r} at step {t}"
         if t and np.float32(reward) != episode.reward[t - 1]:
             return f"reward of step {t - 1}: {reward} now, {episode.reward[t - 1]} recorded"
     return None
 
 
-def _open(id: str, options: dict[str, Any], pictures: bool) -> tuple[gym.Env, Draw]:
+def _open_to_draw(spec: EnvSpec, options: dict[str, Any]) -> tuple[gym.Env, Draw]:
     """The environment, and how it is drawn: ours by itself, others on MuJoCo by our ray camera, the rest as it can."""
-    spec = registry.find(id)
-    if pictures and registry.is_ours(spec):
-        env = gym.make(spec, render_mode="rgb_array", disable_env_checker=True, **options)
-        return env, lambda: np.asarray(env.render())
-    env = gym.make(spec, disable_env_checker=True, **options)
-    if not pictures:
-        return env, lambda: None
+    if is_ours(spec):
+        env = make(spec, options, render_mode="rgb_array")
+        return env, env.render
+    env = make(spec, options)
     inner: Any = env.unwrapped
     if isinstance(getattr(inner, "model", None), mujoco.MjModel) and inner.model.ncam:
-        camera = RayCamera(inner.model, 0, PICTURE, PICTURE)
-        return env, lambda: camera.render(inner.data).rgb
-    env.close()
-    return _as_it_can(spec, options)
+        with suppress(ValueError):  # an orthographic camera
+            camera = RayCamera(inner.model, 0, PICTURE, PICTURE)
+            return env, lambda: camera.render(inner.data).rgb
+    with suppress(Exception):  # it may lack a way to draw, packages or a screen
+        drawn = make(spec, options, render_mode="rgb_array")
+        drawn.reset()
+        if _picture(drawn.render) is not None:
+            env.close()
+            return drawn, drawn.render
+        drawn.close()
+    return env, _nothing
 
 
-def _as_it_can(spec: EnvSpec, options: dict[str, Any]) -> tuple[gym.Env, Draw]:
-    """An environment with its own drawing, or with none: that may need packages or a screen which are not here."""
+def _picture(draw: Draw) -> np.ndarray | None:
+    """A copy of what is drawn, (H, W, 3) uint8; None if that fails or is no such picture."""
     try:
-        env = gym.make(spec, render_mode="rgb_array", disable_env_checker=True, **options)
-        env.reset()
-        env.render()
-    except Exception:  # whatever a foreign renderer raises, an episode without a picture is still an episode
-        return gym.make(spec, disable_env_checker=True, **options), lambda: None
-    return env, lambda: np.asarray(env.render())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenGL's, where there is no screen: GLFW says so in four lines
+            picture = np.array(draw())
+    except Exception:  # whatever a foreign renderer raises
+        return None
+    return picture if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 else None
+
+
+def _nothing() -> None:
+    return None
 
 
 def _senses(observation: Any) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,36 +15,34 @@ from ami_agent.protocols import Episode
 class Results:
     """Lists have an entry an episode, `plan_ms` an entry a decision (wall milliseconds)."""
 
-    success: list[bool] = field(default_factory=list)  # at any time of the episode
+    success: list[bool | None] = field(default_factory=list)  # at any time of the episode; None: nobody tells
     returns: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)  # env steps
     seeds: list[int] = field(default_factory=list)
     surprise: list[list[float]] = field(default_factory=list)
     plan_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0  # wall time of living, without reports
-    tells_success: bool = True  # whether the environment says if a task succeeded; the rate is None where not
 
     def add(self, episode: Episode) -> None:
-        self.success.append(bool(episode.success))
+        self.success.append(episode.success)
         self.returns.append(float(episode.reward.sum()))
         self.lengths.append(len(episode))
         self.seeds.append(episode.seed)
         if episode.surprise is not None:
             self.surprise.append(episode.surprise.tolist())
 
-    def told(self) -> dict[str, Any]:
-        """The lists, without success where the environment does not say."""
-        return {**asdict(self), **({} if self.tells_success else {"success": []})}
-
     def summary(self) -> dict[str, Any]:
-        """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is."""
+        """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is.
+
+        The rate is over the episodes whose success was told.
+        """
         n, steps = len(self.success), sum(self.lengths)
-        known = n > 0 and self.tells_success
-        low, high = wilson(sum(self.success), n) if known else (None, None)
+        told = [success for success in self.success if success is not None]
+        low, high = wilson(sum(told), len(told)) if told else (None, None)
         percentiles = np.percentile(self.plan_ms, [50, 99]).round(3).tolist() if self.plan_ms else [None, None]
         return {
             "episodes": n,
-            "success_rate": sum(self.success) / n if known else None,
+            "success_rate": sum(told) / len(told) if told else None,
             "success_interval": [low, high],
             "return_mean": float(np.mean(self.returns)) if n else None,
             "env_steps": steps,

@@ -12,7 +12,7 @@ MOST_NOISE = 0.5  # standard deviation
 
 class Explorer:
     """An Agent for collecting. While `random`, actions are uniform; later each world adds its own amount of noise,
-    from none to `MOST_NOISE`, so that there is always one world that tries what the policy is sure not to do.
+    from `MOST_NOISE` to none, so that there is always one world that tries what the policy is sure not to do.
     """
 
     def __init__(self, brain: Brain, generator: np.random.Generator, random: bool) -> None:
@@ -30,5 +30,5 @@ class Explorer:
         latent = self._model.encode({name: torch.from_numpy(value).float() for name, value in observation.items()})
         noise = self._generator.standard_normal((2, *shape)).astype(np.float32)
         action = self._model.act(latent, torch.from_numpy(noise[0])).numpy()
-        amount = np.linspace(0.0, MOST_NOISE, len(action), dtype=np.float32)[:, None]
+        amount = np.linspace(MOST_NOISE, 0.0, len(action), dtype=np.float32)[:, None]
         return np.clip(action + amount * noise[1], -1.0, 1.0)

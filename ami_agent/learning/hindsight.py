@@ -41,7 +41,11 @@ def relabel(batch: Batch, goals: Tensor, chosen: Tensor, rewards: Rewards) -> Ba
     shape = achieved.shape[:2]
     reward, terminated, mask = batch.reward.clone(), batch.terminated.clone(), batch.mask.clone()
     reward[chosen] = torch.from_numpy(rewards.compute_reward(flat, wanted, info)).float().view(shape)
-    ended = torch.from_numpy(np.array(rewards.compute_terminated(flat, wanted, info))).float().view(shape)
+    meant = batch.observation["desired_goal"][chosen, 1:].flatten(0, 1).double().numpy()
+    by_goal = torch.from_numpy(np.array(rewards.compute_terminated(flat, meant, info), bool)).view(shape)
+    otherwise = terminated[chosen].bool() & ~by_goal  # ends that no goal explains, such as a fall, remain
+    ended = torch.from_numpy(np.array(rewards.compute_terminated(flat, wanted, info), bool)).view(shape)
+    ended = (ended | otherwise).float()
     terminated[chosen] = ended
     over = torch.cat([torch.zeros_like(ended[:, :1]), ended.cumsum(1)[:, :-1]], 1).clamp(max=1)
     mask[chosen] = mask[chosen] * (1 - over)

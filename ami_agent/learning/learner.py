@@ -45,7 +45,7 @@ class Learner:
             "policy": torch.optim.Adam(self._policy, lr=rate, fused=True),
         }
         self._half = torch.cpu._is_avx512_bf16_supported()
-        self._skipped = 0
+        self._skipped = {"model": 0, "policy": 0}  # in a row
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Descend once; returns the losses.
@@ -58,13 +58,13 @@ class Learner:
             loss, metrics = model.loss(batch, generator)
         latents, weight = metrics.pop("latents"), metrics.pop("weight")
         if not self._descend("model", loss, self._model):
-            return {"skipped": float(self._skipped)}
+            return {"skipped": 1.0}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
             policy_loss = model.policy_loss(latents, weight, generator)
-        self._descend("policy", policy_loss, self._policy)
+        climbed = self._descend("policy", policy_loss, self._policy)
         model.follow()
         self.brain.updates += 1
-        return {name: value.item() for name, value in metrics.items()}
+        return {**{name: value.item() for name, value in metrics.items()}, "skipped": float(not climbed)}
 
     def _descend(self, name: str, loss: Tensor, parameters: list[Tensor]) -> bool:
         """One step of an optimiser, unless the loss or the gradient is not finite."""
@@ -74,11 +74,11 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         if math.isfinite(loss.item()) and math.isfinite(norm.item()):
             self._optimisers[name].step()
-            self._skipped = 0
+            self._skipped[name] = 0
             return True
-        self._skipped += 1
-        if self._skipped >= MAX_SKIPPED:
-            raise NumericalError(f"the {name} loss was not finite {self._skipped} times in a row")
+        self._skipped[name] += 1
+        if self._skipped[name] >= MAX_SKIPPED:
+            raise NumericalError(f"the {name} loss was not finite {MAX_SKIPPED} times in a row")
         return False
 
     def tensors(self) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,14 +14,17 @@ from ami_agent.protocols import Agent, Episode
 MAX_VOID = 10  # episodes in a row that may end in a physics error
 
 
-def live(environment: Environment, agent: Agent, seeds: Iterator[int], session: str = "") -> Iterator[list[Episode]]:
-    """Act for ever; after every env step of all worlds, yield the episodes that ended with it, often none.
+def live(
+    environment: Environment, agent: Agent, seeds: Iterator[int], session: str = "", steps: int | None = None
+) -> Iterator[list[Episode]]:
+    """Act; after every env step of all worlds, yield the episodes that ended with it, often none.
 
     Args:
         environment: B worlds.
         agent: resets and acts for all of them.
         seeds: one is taken for every episode that begins.
         session: written into the episodes.
+        steps: of each world, after which the episodes that are still going on are cut, as truncated; None for ever.
 
     Raises:
         NumericalError: the physics failed in too many episodes in a row; those are void and never yielded.
@@ -28,7 +32,7 @@ def live(environment: Environment, agent: Agent, seeds: Iterator[int], session: 
     n, void = environment.n, 0
     done = np.ones(n, bool)
     logs = [_Log() for _ in range(n)]
-    while True:
+    for step in itertools.count(1):
         if done.any():
             begun = {int(i): next(seeds) for i in np.flatnonzero(done)}
             observation = environment.reset(done, [begun.get(i, 0) for i in range(n)])
@@ -38,10 +42,12 @@ def live(environment: Environment, agent: Agent, seeds: Iterator[int], session: 
                 logs[i].see(observation, i)
         action = agent.act(observation)
         observation, reward, terminated, truncated, info = environment.step(action)
+        if step == steps:
+            truncated = truncated | ~terminated
         done = terminated | truncated
         ended = []
         for i in range(n):
-            logs[i].add(action[i], reward[i], bool(info["success"][i]))
+            logs[i].add(action[i], reward[i], bool(info["success"][i]) if environment.tells_success else None)
             logs[i].see(observation, i)
             if done[i]:
                 broken = bool(info["physics_error"][i])
@@ -51,6 +57,8 @@ def live(environment: Environment, agent: Agent, seeds: Iterator[int], session: 
                 if not broken:
                     ended.append(logs[i].episode(environment.id, bool(terminated[i]), bool(truncated[i]), session))
         yield ended
+        if step == steps:
+            return
 
 
 class _Log:
@@ -61,15 +69,16 @@ class _Log:
         self.seen: list[dict[str, np.ndarray]] = []
         self.actions: list[np.ndarray] = []
         self.rewards: list[float] = []
-        self.success = False
+        self.success: bool | None = None  # at any time of the episode; None while the environment does not tell
 
     def see(self, observation: dict[str, np.ndarray], i: int) -> None:
         self.seen.append({name: value[i] for name, value in observation.items()})
 
-    def add(self, action: np.ndarray, reward: float, success: bool) -> None:
+    def add(self, action: np.ndarray, reward: float, success: bool | None) -> None:
         self.actions.append(action)
         self.rewards.append(float(reward))
-        self.success |= success
+        if success is not None:
+            self.success = success or bool(self.success)
 
     def episode(self, environment: str, terminated: bool, truncated: bool, session: str) -> Episode:
         return Episode(

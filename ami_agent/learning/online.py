@@ -20,7 +20,7 @@ NOISE = 0.3  # standard deviation added to the planned actions
 
 
 class OnlineAgent:
-    """An Agent that plans, explores, and after every step makes the updates that are due.
+    """An Agent that plans and explores; `study`, called after every step, makes the updates that are due.
 
     It does not recall while it learns: the keys of its memory move with its encoder. They are made anew when an agent
     that has finished learning opens the memory.
@@ -38,7 +38,8 @@ class OnlineAgent:
         self.brain, self.store = brain, store
         self.agent = AmiAgent(brain, replace(config, recalled=0), seed)
         study = study or StudyConfig(ratio=0.5)
-        replay = Replay.load(store, environment.id, study.capacity)
+        spec = environment.spec
+        replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
         self._numbers = np.random.default_rng([seed, 1])
@@ -50,8 +51,6 @@ class OnlineAgent:
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         batch = len(next(iter(observation.values())))
         shape = (batch, self.brain.spec.action_size)
-        if self._lived >= WARMUP and len(self._student.replay):
-            self._student.study(batch)
         self._lived += batch
         self.brain.steps += batch
         if self.brain.updates == 0:
@@ -59,8 +58,16 @@ class OnlineAgent:
         planned = self.agent.act(observation)
         return np.clip(planned + NOISE * self._numbers.standard_normal(shape), -1, 1).astype(np.float32)
 
+    def study(self) -> None:
+        """Learn from what is remembered, once there is enough of it."""
+        if self._lived >= WARMUP and len(self._student.replay):
+            self._student.study(1)
+
     def remember(self, episode: Episode) -> Episode:
-        """Keep an episode, with its surprise, and learn from it from now on."""
-        known = self.agent.remember(episode)
+        """Keep an episode, with its surprise, and learn from it from now on.
+
+        Its latents are not kept: the encoder that made them will have moved by the next episode.
+        """
+        known = replace(self.agent.look_back(episode), latent=None, encoder="")
         self._student.take(self.store.append(known), known)
         return known

@@ -29,9 +29,9 @@ class StudyConfig:
     """Moments kept for learning."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "window", "capacity"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, most in (("batch", 65_536), ("window", 256), ("capacity", 10**9)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must lie from 1 to {most}, not {getattr(self, name)}")
         if not 0 < self.ratio <= 64:
             raise UsageError(f"ratio must lie above 0 and up to 64, not {self.ratio}")
         if not 0 <= self.hindsight <= 1:

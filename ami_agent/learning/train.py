@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
 
-TRAINING_SEEDS = 2**32  # episodes of training are seeded from here on, those of evaluation below
+TRAINING_SEEDS = 2**30  # episodes of training are seeded from here on, those of evaluation below
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class TrainConfig:
     worlds: int = 16
     """Worlds lived in at once."""
     warmup: int = 2_000
-    """Env steps with random actions before learning begins; at least one episode in each world."""
+    """Env steps with random actions before learning begins; at least a whole episode in each world."""
     segment: int = 10_000
-    """Env steps between checkpoints."""
+    """Env steps between checkpoints; at least two whole episodes in each world."""
     study: StudyConfig = field(default_factory=StudyConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "worlds", "warmup", "segment"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, most in (("steps", 10**10), ("worlds", 4096), ("warmup", 10**10), ("segment", 10**10)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must lie from 1 to {most}, not {getattr(self, name)}")
 
 
 def train(
@@ -57,12 +57,21 @@ def train(
 
     Checkpoints and experience go to the run's folder, curves to its metrics.jsonl. Returns the brain, and whether it
     got to the end: False if `stop` asked to end before.
+
+    Raises:
+        UsageError: the settings leave nothing to learn from.
     """
+    longest = environment.spec.max_episode_steps
+    if config.study.capacity <= longest:
+        raise UsageError(f"study.capacity must be more than an episode's {longest} steps, not {config.study.capacity}")
     brain = Brain(environment.spec, brain_config, seed)
-    with EpisodeStore(run.folder / "experience.sqlite") as store:
+    resumed = any((run.folder / "checkpoints").glob("ckpt-*"))
+    with EpisodeStore(run.folder / "experience.sqlite", create=not resumed) as store:
         training = Training(environment, Learner(brain, config.learner), store, run, seed, config)
-        if any((run.folder / "checkpoints").glob("ckpt-*")):
+        if resumed:
             training.resume()
+        if config.steps <= training.warmup:
+            raise UsageError(f"{config.steps} env steps are too few: learning begins after {training.warmup}")
         return brain, training.learn(stop)
 
 
@@ -75,6 +84,7 @@ class Training:
         self.environment, self.store, self.run, self.seed, self.config = environment, store, run, seed, config
         self.brain = learner.brain
         self.student = Student(environment, learner, Replay(config.study.capacity), config.study)
+        self.warmup = max(config.warmup, (self.brain.spec.max_episode_steps + 1) * environment.n)
 
     def resume(self) -> None:
         """Go back to the run's last checkpoint. Raises ArtefactError if there is none that can be read."""
@@ -85,15 +95,17 @@ class Training:
 
     def learn(self, stop: Stop) -> bool:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
-        total, segment = self.config.steps, self.config.segment
+        total, n = self.config.steps, self.environment.n
+        segment = max(self.config.segment, 2 * self.brain.spec.max_episode_steps * n)  # two whole episodes a world
         with progress(total, f"learning {self.environment.id}") as advance:
             advance(self.brain.steps)
             while self.brain.steps < total:
-                until = min(total, (self.brain.steps // segment + 1) * segment)
-                if not self._segment(until, stop, advance):
+                boundary = (self.brain.steps // segment + 1) * segment
+                if not self._segment(min(total, boundary), stop, advance):
                     return False
-                meta = {**self.brain.meta(), "replay": self.student.replay.state()}
-                checkpoints.save(self.run.folder / "checkpoints", self.student.learner.tensors(), meta)
+                if boundary <= total:  # a segment cut short by the total is lived again, whole, if there is more to do
+                    meta = {**self.brain.meta(), "replay": self.student.replay.state()}
+                    checkpoints.save(self.run.folder / "checkpoints", self.student.learner.tensors(), meta)
         return True
 
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
@@ -101,25 +113,37 @@ class Training:
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
         self.student.seed(*key, 0)
         explorer = Explorer(brain, np.random.default_rng([*key, 1]), random=brain.updates == 0)
-        first = int(np.random.default_rng([*key, 2]).integers(2**40))
-        warm = max(self.config.warmup, (brain.spec.max_episode_steps + 1) * n)
-        recent: deque[tuple[bool, float]] = deque(maxlen=100)
+        recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
-        for ended in live(self.environment, explorer, itertools.count(TRAINING_SEEDS + first), self.run.folder.name):
+        steps = -((brain.steps - until) // n)
+        for ended in live(self.environment, explorer, training_seeds(*key), self.run.folder.name, steps):
             for episode in ended:
                 self.student.take(self.store.append(episode), episode)
-                recent.append((episode.success, float(episode.reward.sum())))
+                success = np.nan if episode.success is None else float(episode.success)
+                recent.append((success, float(episode.reward.sum())))
             brain.steps += n
-            if brain.steps >= warm and len(self.student.replay):
+            if brain.steps >= self.warmup:
                 losses = self.student.study(n) or losses
                 explorer.random = False
-            success, returns = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
-            advance(n, f"success {success:.2f}, return {returns:.1f}" if recent else "")
-            if brain.steps >= until:
-                break
+            advance(n, _told(recent))
             if stop.requested:
                 return False
+        success, returns = np.mean(recent, axis=0)
         if losses:
             losses["effective_rank"] = self.student.effective_rank()
         self.run.metric(steps=brain.steps, updates=brain.updates, success=success, return_mean=returns, **losses)
         return True
+
+
+def training_seeds(*key: int) -> Iterator[int]:
+    """Seeds for the episodes of a segment, in the upper half of what every environment accepts."""
+    first = int(np.random.default_rng([*key, 2]).integers(TRAINING_SEEDS))
+    return (TRAINING_SEEDS + (first + i) % TRAINING_SEEDS for i in itertools.count())
+
+
+def _told(recent: deque[tuple[float, float]]) -> str:
+    """The mean success and return of recent episodes, in words."""
+    if not recent:
+        return ""
+    success, returns = np.mean(recent, axis=0)
+    return f"return {returns:.1f}" if np.isnan(success) else f"success {success:.2f}, return {returns:.1f}"

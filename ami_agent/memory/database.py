@@ -13,13 +13,14 @@ from pathlib import Path
 from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
 
 APPLICATION_ID = 0x414D4945  # "AMIE"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
 # out (an index needs no pictures). Latents stand apart, keyed by encoder, so that vectors of two encoders never mix.
+# A success of NULL: the environment does not tell.
 SCHEMA = """
 CREATE TABLE episode (
     id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
-    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER NOT NULL, terminated INTEGER NOT NULL,
+    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER, terminated INTEGER NOT NULL,
     truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT;
 CREATE TABLE chunk (
     episode INTEGER NOT NULL, part TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
@@ -27,6 +28,16 @@ CREATE TABLE chunk (
 CREATE TABLE latent (
     episode INTEGER NOT NULL, encoder TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (episode, encoder)) STRICT;
+"""
+FIRST_SCHEMA = SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # version 1, every success told
+# The new table is made by the schema's own words, for `connect` compares them; ids go on where they were.
+MIGRATION = f"""
+ALTER TABLE episode RENAME TO episode_before;
+{SCHEMA.split(";")[0]};
+INSERT INTO episode SELECT * FROM episode_before;
+UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'episode_before') WHERE name = 'episode';
+DROP TABLE episode_before;
+PRAGMA user_version={SCHEMA_VERSION};
 """
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 
@@ -116,9 +127,9 @@ def judge(path: Path) -> None:
     application, version = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
     if application != APPLICATION_ID:
         raise DamagedMemory(path, f"the file belongs to another application (id {application:#x})")
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         age = "a newer" if version > SCHEMA_VERSION else "an unknown"
-        raise DamagedMemory(path, f"it has {age} schema {version}, this ami-agent reads {SCHEMA_VERSION}")
+        raise DamagedMemory(path, f"it has {age} schema {version}, this ami-agent reads 1 to {SCHEMA_VERSION}")
     page = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
     if expected > size and not unclean(path):
@@ -132,7 +143,10 @@ def unclean(path: Path) -> bool:
 
 
 def connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    """Open a judged file. Raises DamagedMemory if its tables are not ours, or if it was left unclean and is corrupt."""
+    """Open a judged file; one of an older schema is migrated, unless it is only read.
+
+    Raises DamagedMemory if its tables are not ours, or if it was left unclean and is corrupt.
+    """
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     if read_only and not os.access(path.parent, os.W_OK) and not unclean(path):
         uri += "&immutable=1"  # SQLite cannot make its shared-memory file there, and nobody can be writing
@@ -146,10 +160,9 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     try:
         db.text_factory = _text
         db.execute("PRAGMA synchronous=FULL")  # in WAL mode: each commit is on the disk when it returns
-        found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
-        missing = [sql.split()[2] for sql in _tables() if sql not in found]
-        if missing:
-            raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
+        if not read_only and _version(db) < SCHEMA_VERSION:
+            _migrate(db, path)
+        _check_tables(db, path)
     except BaseException as error:
         db.close()
         # The statements above are sound, so that one that fails means a file that is not.
@@ -159,8 +172,41 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     return db
 
 
-def _tables() -> list[str]:
-    return [sql.strip() for sql in SCHEMA.split(";") if sql.strip()]
+def _version(db: sqlite3.Connection) -> int:
+    """Of the schema. What `judge` saw in the header may be behind what still stands in the log."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_tables(db: sqlite3.Connection, path: Path) -> None:
+    """Raise DamagedMemory unless every table of the file's schema is there, word for word."""
+    found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
+    missing = [sql.split()[2] for sql in _statements(FIRST_SCHEMA if _version(db) == 1 else SCHEMA) if sql not in found]
+    if missing:
+        raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """From schema 1 to SCHEMA_VERSION in one transaction: whatever comes between, the file is of the one or the other.
+
+    Rows keep their checksums, which do not depend on the schema. Raises DamagedMemory for rows that cannot be copied.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db) < SCHEMA_VERSION:  # another process may have been first
+            _check_tables(db, path)
+            for statement in _statements(MIGRATION):
+                db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.IntegrityError):
+            raise DamagedMemory(path, f"its episodes cannot be read: {error}") from error
+        raise
+
+
+def _statements(sql: str) -> list[str]:
+    return [statement.strip() for statement in sql.split(";") if statement.strip()]
 
 
 def _text(raw: bytes) -> str:

@@ -9,6 +9,8 @@ from ami_agent.memory.rows import Rows
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
+UNTOLD = -1  # success, where the environment does not tell
+
 
 class EpisodicMemory:
     """Every moment of the stored episodes that carry latents by `encoder`, of one environment or (None) of all.
@@ -23,8 +25,10 @@ class EpisodicMemory:
         self.environment = environment
         self._exact_rows = exact_rows
         self._places: dict[int, tuple[int, int]] = {}  # episode id -> its first row, T
-        self._sessions: dict[str, int] = {}
-        self._facts = Rows((4,), np.int64)  # episode id, t, success, session
+        self._codes: dict[str, int] = {}  # of the names of environments and sessions
+        self._episodes = Rows((5,), np.int64)  # id, T+1, environment, session, success
+        self._returns = Rows((), np.float64)  # of the episodes
+        self._moments = Rows((2,), np.int64)  # episode id, t
         self._neighbours: Neighbours | None = None  # sized by the first latent
         self._actions: Rows | None = None  # a row a moment; the last of an episode is zero
         for episode_id, episode in store.episodes(senses=False, encoder=encoder, environment=environment):
@@ -32,10 +36,11 @@ class EpisodicMemory:
 
     def __len__(self) -> int:
         """Moments that can be recalled."""
-        return len(self._facts)
+        return len(self._moments)
 
     def add(self, episode_id: int, episode: Episode) -> None:
-        """Take in an episode the store has just acknowledged. Cheap: lists are trained at the next recall, if at all.
+        """Take in an episode of the store, with latents by the encoder of this memory, whether or not these are kept
+        in the store too. Cheap: lists are trained at the next recall, if at all.
 
         Raises ValueError if it is known already, or its encoder, environment, latent or action size is another.
         """
@@ -54,32 +59,35 @@ class EpisodicMemory:
         self._neighbours.add(episode.latent)
         self._actions.append(np.concatenate([episode.action, np.zeros((1, width), np.float32)]))
         self._places[episode_id] = (len(self), steps)
-        facts = np.empty((steps + 1, 4), np.int64)
-        facts[:, 0], facts[:, 1], facts[:, 2] = episode_id, np.arange(steps + 1), episode.success
-        facts[:, 3] = self._sessions.setdefault(episode.session, len(self._sessions))
-        self._facts.append(facts)
+        self._moments.append(np.stack([np.full(steps + 1, episode_id), np.arange(steps + 1)], axis=1))
+        names = [self._codes.setdefault(name, len(self._codes)) for name in (episode.environment, episode.session)]
+        success = UNTOLD if episode.success is None else int(episode.success)
+        self._episodes.append(np.array([[episode_id, steps + 1, *names, success]]))
+        self._returns.append(np.array([episode.reward.sum(dtype=np.float64)]))
 
     def recall(
         self,
         latent: np.ndarray,
         k: int,
         success: bool | None = None,
+        good: bool = False,
+        environment: str | None = None,
         session: str | None = None,
         episode: int | None = None,
-        before: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """latent (B, D) -> latents (B, k', D), moments (B, k', 2) int64 (episode id, t), Euclidean distances (B, k').
 
-        Nearest first, ties by age. Filters: episodes that succeeded (or did not), lived in `session`, the one
-        `episode`, or those with an id below `before`. k' = min(k, moments that match), so it can be 0: look at the
-        shape. Raises ValueError for a latent of another size or not finite.
+        Nearest first, ties by age. Filters: episodes that succeeded (or did not), as far as their environment told;
+        `good` ones, which succeeded or, where that is not told, have at least the median return of such; those lived
+        in an `environment` or a `session`; the one `episode`. k' = min(k, moments that match), so it can be 0: look at
+        the shape. Raises ValueError for a latent of another size or not finite.
         """
         if self._neighbours is None:
             batch, size = latent.shape
             nothing = np.empty((batch, 0, size), np.float32), np.empty((batch, 0, 2), np.int64)
             return *nothing, np.empty((batch, 0), np.float32)
-        rows, distances = self._neighbours.search(latent, k, self._wanted(success, session, episode, before))
-        return self._neighbours.vectors[rows], self._facts.view[rows, :2], distances
+        rows, distances = self._neighbours.search(latent, k, self._wanted(success, good, environment, session, episode))
+        return self._neighbours.vectors[rows], self._moments.view[rows], distances
 
     def continuation(self, moments: np.ndarray, horizon: int) -> np.ndarray:
         """moments (B, k, 2) -> actions (B, k, horizon, A) that followed each, zeros after the episode's end.
@@ -94,12 +102,19 @@ class EpisodicMemory:
         return self._actions.view[first + t]
 
     def _wanted(
-        self, success: bool | None, session: str | None, episode: int | None, before: int | None
+        self, success: bool | None, good: bool, environment: str | None, session: str | None, episode: int | None
     ) -> np.ndarray | None:
         """Mask (n,) over the moments, None if all match."""
-        code = None if session is None else self._sessions.get(session, -1)
-        facts = self._facts.view
-        tests = [facts[:, at] == value for at, value in ((2, success), (3, code), (0, episode)) if value is not None]
-        if before is not None:
-            tests.append(facts[:, 0] < before)
-        return np.logical_and.reduce(tests) if tests else None
+        id, moments, *told = self._episodes.view.T
+        names = [None if name is None else self._codes.get(name, -1) for name in (environment, session)]
+        pairs = zip((id, *told), (episode, *names, success), strict=True)
+        tests = [fact == value for fact, value in pairs if value is not None]
+        if good:
+            tests.append(self._good(told[-1]))
+        return np.repeat(np.logical_and.reduce(tests), moments) if tests else None
+
+    def _good(self, success: np.ndarray) -> np.ndarray:
+        """success (episodes,) as told -> mask (episodes,)."""
+        untold, returns = success == UNTOLD, self._returns.view
+        middle = np.median(returns[untold]) if untold.any() else np.inf
+        return (success == 1) | (untold & (returns >= middle))

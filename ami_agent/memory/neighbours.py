@@ -10,20 +10,24 @@ from ami_agent.memory.rows import Rows
 
 EXACT_ROWS = 20_000  # up to here brute force is fast enough (milliseconds) and needs no training
 BLOCK = 64  # queries at a time: bounds the table of distances to 64 x 20k floats
+FILING = 512  # rows filed into the lists at a time; those that do not fill a block yet are compared one by one
 PROBES = 32  # inverted lists looked into; recall@10 is above .95 on clustered data
-REBUILD = 1.5  # the lists are trained anew when the table has grown by this factor
 SPARE = 16  # candidates beyond k, so that ties at the edge are settled by row and not by luck
 
 
 class Neighbours:
-    """Vectors (n, D) float32 by row number, in the order they came."""
+    """Vectors (n, D) float32 by row number, in the order they came.
+
+    What is found depends on the vectors and their order only, not on when they came or were searched: a table that
+    grew and one that was opened again find the same.
+    """
 
     def __init__(self, size: int, exact_rows: int = EXACT_ROWS) -> None:
         self._vectors = Rows((size,), np.float32)
         self._norms = Rows((), np.float32)
         self._exact_rows = exact_rows
         self._index: Any = None
-        self._trained = 0  # rows there were when the lists were trained
+        self._trained = 0  # rows from the first on that the lists were trained on
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -54,7 +58,7 @@ class Neighbours:
         if k <= 0:
             return np.empty((len(query), 0), np.int64), np.empty((len(query), 0), np.float32)
         if matches > self._exact_rows:
-            candidates = list(self._approximate(query, min(k + SPARE, matches), wanted))
+            candidates = self._approximate(query, k + SPARE, wanted)
         else:
             candidates = self._exact(query, k, None if wanted is None else np.flatnonzero(wanted))
         found = [self._rank(one, rows, k) for one, rows in zip(query, candidates, strict=True)]
@@ -82,31 +86,45 @@ class Neighbours:
             candidates += [np.flatnonzero(row <= edge) for row, edge in zip(closeness, limit, strict=True)]
         return candidates if rows is None else [rows[chosen] for chosen in candidates]
 
-    def _approximate(self, query: np.ndarray, k: int, wanted: np.ndarray | None) -> np.ndarray:
+    def _approximate(self, query: np.ndarray, k: int, wanted: np.ndarray | None) -> list[np.ndarray]:
+        """Rows likely to be among the k nearest, at least k of those wanted if there are."""
         import faiss  # here: only a large memory needs it, and importing it takes a moment
 
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)  # deterministic, and the cores belong to the simulator
         try:
-            if self._index is None or len(self) > REBUILD * self._trained:
-                self._index, self._trained = _inverted_lists(self.vectors), len(self)
-            elif self._index.ntotal < len(self):
-                self._index.add(self.vectors[self._index.ntotal :])
+            self._file()
+            rest = np.arange(self._index.ntotal, len(self))
+            rest = rest if wanted is None else rest[wanted[rest]]
             parameters = faiss.SearchParametersIVF()
             if wanted is not None:
                 bits = np.packbits(wanted, bitorder="little")
                 parameters.sel = selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))  # noqa: F841 - kept
-            for probes in (PROBES, self._index.nlist):  # all lists if the likely ones hold too few that are wanted
-                parameters.nprobe = probes
-                _, rows = self._index.search(query, k, params=parameters)
-                if (rows >= 0).all():
-                    break
-            return rows
+            candidates = []
+            for one in query:  # by itself: rounding in a product of matrices depends on what else is in it
+                for probes in (PROBES, self._index.nlist):  # all lists if the likely ones hold too few that are wanted
+                    parameters.nprobe = probes
+                    _, (rows,) = self._index.search(one[None], k, params=parameters)
+                    if (rows >= 0).all():
+                        break
+                candidates.append(np.concatenate([rows[rows >= 0], rest]))
+            return candidates
         finally:
             faiss.omp_set_num_threads(threads)
 
+    def _file(self) -> None:
+        """Train the lists on exactly the first 20k, 30k, 45k, ... rows, then file the rest in whole blocks."""
+        size = self._exact_rows
+        while (larger := size + size // 2 + 1) <= len(self):
+            size = larger
+        if size != self._trained:
+            self._index, self._trained = _inverted_lists(self.vectors[:size]), size
+        for start in range(self._index.ntotal, len(self) - FILING + 1, FILING):
+            self._index.add(self.vectors[start : start + FILING])
+
 
 def _inverted_lists(vectors: np.ndarray) -> Any:
+    """Lists clustered by vectors (n, D), which they hold."""
     import faiss
 
     size, lists = vectors.shape[1], int(2 * len(vectors) ** 0.5)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ami_agent.errors import ArtefactError
+from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.rows import Ring, Rows
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Batch, Episode
+
+log = logging.getLogger(__name__)
+Shape = tuple[dict[str, tuple[int, ...]], tuple[int, ...]]  # of each sense and of the action, without T
 
 
 class Replay:
@@ -23,28 +30,52 @@ class Replay:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.skipped = 0  # episodes that `load` left out
         self._senses: dict[str, Ring] = {}
         self._action = self._reward = Ring(0, (), np.float32)  # sized by the first episode
         self._table = Rows((5,), np.int64)  # an episode each: id, first row, T, terminated, steps of all time with it
         self._oldest = 0  # the first entry of the table that is still kept
 
     @classmethod
-    def load(cls, store: EpisodeStore, environment: str, capacity: int) -> Replay:
-        """The latest episodes of an environment that fit; damaged ones are left out (`store.skipped` counts them)."""
+    def load(
+        cls,
+        store: EpisodeStore,
+        environment: str,
+        capacity: int,
+        senses: dict[str, tuple[int, ...]] | None = None,
+        action_size: int | None = None,
+    ) -> Replay:
+        """The latest episodes of an environment that fit.
+
+        Left out, and counted in `skipped`, are those that are damaged, longer than the capacity, or of other senses
+        (name: shape without T) or another action size than given; by default than the newest readable one has.
+        """
         replay = cls(capacity)
         lengths = store.lengths(environment)
-        fits = np.cumsum(lengths[::-1, 1] + 1)[::-1] <= capacity
-        if fits.any():
-            for episode_id, episode in store.episodes(environment=environment, first=int(lengths[fits][0, 0])):
-                replay.add(episode_id, episode)
+        short = lengths[lengths[:, 1] < capacity]
+        ids = short[np.cumsum(short[::-1, 1] + 1)[::-1] <= capacity, 0].tolist()
+        shape = _newest_shape(store, ids, senses, action_size)
+        if shape is not None:
+            for episode_id, episode in store.episodes(environment=environment, first=ids[0]):
+                if _shape(episode) == shape and len(episode) < capacity:
+                    replay.add(episode_id, episode)
+        replay.skipped = len(lengths) - len(short) + len(ids) - len(replay)
+        if replay.skipped:
+            log.warning(
+                "%d episodes of %s cannot be learned from: damaged or shaped otherwise", replay.skipped, environment
+            )
         return replay
 
     @classmethod
     def restore(cls, store: EpisodeStore, state: dict[str, Any]) -> Replay:
-        """Exactly the replay that `state` was taken of. Raises KeyError or DamagedMemory if an episode is gone."""
-        replay = cls(state["capacity"])
-        for episode_id in state["ids"]:
-            replay.add(episode_id, store.read(episode_id))
+        """Exactly the replay that `state` was taken of. Raises ArtefactError if an episode is gone or damaged."""
+        try:
+            replay = cls(state["capacity"])
+            for episode_id in state["ids"]:
+                replay.add(episode_id, store.read(episode_id))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else error
+            raise ArtefactError(f"what {store.path} holds is not what was learned from: {reason}") from error
         return replay
 
     def state(self) -> dict[str, Any]:
@@ -76,11 +107,10 @@ class Replay:
             raise ValueError(f"episode {episode_id} came after {kept[-1, 0]}: ids must ascend")
         if not self._senses:
             self._allocate(episode)
-        shapes = {name: array.shape[1:] for name, array in episode.observation.items()}
-        expected = {name: ring.shape for name, ring in self._senses.items()}
-        if shapes != expected or episode.action.shape[1:] != self._action.shape:
-            came = f"{shapes} and actions {episode.action.shape[1:]}"
-            raise ValueError(f"episode {episode_id} has senses {came}, {expected} and {self._action.shape} expected")
+        came = _shape(episode)
+        expected = {name: ring.shape for name, ring in self._senses.items()}, self._action.shape
+        if came != expected:
+            raise ValueError(f"episode {episode_id} has senses and actions {came}, {expected} expected")
         start = int(kept[-1, 1] + kept[-1, 2] + 1) if len(kept) else 0
         lived = int(kept[-1, 4]) if len(kept) else 0
         for name, array in episode.observation.items():
@@ -156,6 +186,22 @@ class Replay:
         if ((moments[:, 1] < 0) | (moments[:, 1] >= found[:, 2])).any():
             raise ValueError("a moment lies outside the steps of its episode")
         return found[:, 1:2], found[:, 2:3], found[:, 3:4]
+
+
+def _shape(episode: Episode) -> Shape:
+    return {name: array.shape[1:] for name, array in episode.observation.items()}, episode.action.shape[1:]
+
+
+def _newest_shape(
+    store: EpisodeStore, ids: list[int], senses: dict[str, tuple[int, ...]] | None, action_size: int | None
+) -> Shape | None:
+    """What the newest readable episode is shaped like that has the senses and action size asked for; None if none."""
+    for episode_id in reversed(ids):
+        with suppress(DamagedMemory, KeyError):
+            found = _shape(store.read(episode_id))
+            if senses in (None, found[0]) and action_size in (None, *found[1]):
+                return found
+    return None
 
 
 def _tensor(array: np.ndarray) -> Tensor:

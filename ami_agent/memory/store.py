@@ -5,29 +5,31 @@ A flipped bit passes SQLite's own check, so each row and each chunk carries a ch
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ami_agent.errors import MissingError
-from ami_agent.memory.database import DamagedMemory, connect, create, judge, named_errors, quick_check
+from ami_agent.errors import ArtefactError, MissingError
+from ami_agent.memory.database import DamagedMemory, connect, judge, named_errors, quick_check
+from ami_agent.memory.database import create as create_file
 from ami_agent.memory.packing import check, digest, pack, unpack
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
 COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created"
+ENCODER = COLUMNS.split(", ").index("encoder")
 FILTERS = {
     "environment": "environment = ?",
     "session": "session = ?",
     "success": "success = ?",
     "encoder": "id IN (SELECT episode FROM latent WHERE encoder = ?)",
-    "since": "created >= ?",
     "first": "id >= ?",
 }
 
@@ -35,20 +37,24 @@ FILTERS = {
 class EpisodeStore:
     """Episodes on disk. One process writes (see `HomeLock`), any number read; one object belongs to one thread.
 
-    Opening creates a memory that does not exist; one that exists but is empty, cut, foreign or of another schema raises
-    DamagedMemory and is left as it is. Raises MissingError (no file to read, no permission), ResourceError (disk full),
-    LockedError (another process is writing for seconds); after each of them what was stored is intact.
+    Opening creates a memory that does not exist, unless `create` is False: then one that is missing raises
+    ArtefactError. One of an older schema is migrated, or read as it is if `read_only`; one that is empty, cut, foreign
+    or of a newer schema raises DamagedMemory and is left as it is. Raises MissingError (no file to read, no
+    permission), ResourceError (disk full), LockedError (another process is writing for seconds); after each of them
+    what was stored is intact.
     """
 
-    def __init__(self, path: str | Path, read_only: bool = False) -> None:
+    def __init__(self, path: str | Path, read_only: bool = False, create: bool = True) -> None:
         self.path = Path(path)
         self.read_only = read_only
-        self.skipped = 0  # damaged episodes passed over by the latest `episodes(...)`
+        self.skipped = 0  # damaged episodes passed over by the latest `episodes` or `unembedded`
         with named_errors(self.path):
             if not self.path.exists():
+                if not create:
+                    raise ArtefactError(f"{self.path} is gone: the episodes that belong here were kept in it")
                 if read_only:
                     raise MissingError(f"there is no memory at {self.path}")
-                create(self.path)
+                create_file(self.path)
             judge(self.path)
             self._db = connect(self.path, read_only)
 
@@ -80,7 +86,7 @@ class EpisodeStore:
             int(episode.seed),
             len(episode),
             float(np.sum(episode.reward, dtype=np.float64)) + 0.0,  # -0.0 would come back as 0.0
-            int(episode.success),
+            None if episode.success is None else int(episode.success),
             int(episode.terminated),
             int(episode.truncated),
             str(episode.encoder) if episode.latent is not None else "",
@@ -105,6 +111,28 @@ class EpisodeStore:
         with self._transaction():
             self._put("latent", "encoder", int(episode_id), encoder, pack({"latent": latent}))
 
+    def drop_latents(self, keep: Iterable[str], environment: str | None = None) -> int:
+        """Delete the latents by encoders not in `keep`, of one environment or (None) of all; returns how many.
+
+        An episode whose own latents go is from then on one that was lived without. Its room is used again; the file
+        does not shrink.
+        """
+        values = (json.dumps(list(keep)), environment)
+        superseded = "encoder NOT IN (SELECT value FROM json_each(?1))"
+        here = "(?2 IS NULL OR environment = ?2)"
+        own = f"SELECT id FROM episode WHERE encoder != '' AND {superseded} AND {here}"
+        drop = f"DELETE FROM latent WHERE {superseded} AND episode IN (SELECT id FROM episode WHERE {here})"
+        with self._transaction():
+            for (episode_id,) in self._db.execute(own, values).fetchall():
+                with suppress(DamagedMemory):  # a row that cannot be trusted stays as it is
+                    row = list(self._row(episode_id))
+                    row[ENCODER] = ""
+                    checksum = digest("episode", repr(tuple(row)).encode())
+                    self._db.execute(
+                        "UPDATE episode SET encoder = '', checksum = ? WHERE id = ?", (checksum, episode_id)
+                    )
+            return self._db.execute(drop, values).rowcount
+
     def read(self, episode_id: int, encoder: str | None = None, senses: bool = True) -> Episode:
         """The episode, exactly as it was appended; every byte is checked first.
 
@@ -113,16 +141,10 @@ class EpisodeStore:
         """
         episode_id = int(episode_id)  # moments hold numpy integers, which SQLite does not take
         with named_errors(self.path):
-            query = f"SELECT {COLUMNS}, checksum FROM episode WHERE id = ?"
-            found = self._db.execute(query, (episode_id,)).fetchone()
-            if found is None:
-                raise KeyError(f"no episode {episode_id} in {self.path}")
-            row = found[:-1]
-            if digest("episode", repr(row).encode()) != found[-1]:
-                raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of its row")
+            row = self._row(episode_id)
             observation = self._get("chunk", "part", episode_id, "senses") if senses else {}
             steps = self._get("chunk", "part", episode_id, "steps")
-            latent, by = None, row[8] if encoder is None else encoder
+            latent, by = None, row[ENCODER] if encoder is None else encoder
             if encoder is not None and encoder not in self.encoders(episode_id):
                 raise KeyError(f"episode {episode_id} has no latents by encoder {encoder!r}")
             if by:
@@ -134,7 +156,7 @@ class EpisodeStore:
             reward=steps["reward"],
             terminated=bool(row[6]),
             truncated=bool(row[7]),
-            success=bool(row[5]),
+            success=None if row[5] is None else bool(row[5]),
             seed=row[2],
             session=row[1],
             latent=latent,
@@ -148,14 +170,14 @@ class EpisodeStore:
         session: str | None = None,
         success: bool | None = None,
         encoder: str | None = None,
-        since: float | None = None,
         first: int | None = None,
     ) -> list[int]:
         """Ascending ids of the episodes that match.
 
-        encoder: those with latents by it. since: created at or after, Unix seconds. first: ids from this one on.
+        success: those that did or did not succeed, by what their environment told. encoder: those with latents by it.
+        first: ids from this one on.
         """
-        values = (environment, session, success, encoder, since, first)
+        values = (environment, session, success, encoder, first)
         wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
         where = " AND ".join(FILTERS[name] for name in wanted) or "1"
         return [row[0] for row in self._rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
@@ -165,10 +187,22 @@ class EpisodeStore:
 
         Damaged ones are passed over, counted in `skipped` and logged.
         """
+        yield from self._readable(self.ids(**filters), filters.get("encoder"), senses)
+
+    def unembedded(self, encoder: str, environment: str) -> Iterator[tuple[int, Episode]]:
+        """(id, episode) of those of an environment that have no latents by `encoder`; damaged ones as in `episodes`.
+
+        Latents may be set while this goes on.
+        """
+        known = set(self.ids(environment=environment, encoder=encoder))
+        missing = [episode_id for episode_id in self.ids(environment=environment) if episode_id not in known]
+        yield from self._readable(missing, None, True)
+
+    def _readable(self, ids: list[int], encoder: str | None, senses: bool) -> Iterator[tuple[int, Episode]]:
         self.skipped = 0
-        for episode_id in self.ids(**filters):
+        for episode_id in ids:
             try:
-                episode = self.read(episode_id, filters.get("encoder"), senses)
+                episode = self.read(episode_id, encoder, senses)
             except (DamagedMemory, KeyError) as error:  # listed, then not found: its table is damaged
                 self.skipped += 1
                 log.warning("skipped: %s", error)
@@ -198,7 +232,10 @@ class EpisodeStore:
         return int(self._rows("SELECT total(steps) FROM episode")[0][0])
 
     def stats(self) -> dict[str, Any]:
-        """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values."""
+        """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values.
+
+        A success rate is over the episodes whose environment told, None where none did.
+        """
         measures = "count(*), CAST(total(steps) AS INTEGER), avg(success), avg(episode_return)"
         by_environment = self._rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
         names = ("episodes", "steps", "success_rate", "mean_return")
@@ -234,6 +271,16 @@ class EpisodeStore:
         except (ValueError, KeyError) as error:
             faults.append(f"episode {episode_id}: {error}")
         return faults
+
+    def _row(self, episode_id: int) -> tuple:
+        """The COLUMNS of an episode, checked. Raises KeyError for an unknown id, DamagedMemory for a bad checksum."""
+        query = f"SELECT {COLUMNS}, checksum FROM episode WHERE id = ?"
+        found = self._db.execute(query, (episode_id,)).fetchone()
+        if found is None:
+            raise KeyError(f"no episode {episode_id} in {self.path}")
+        if digest("episode", repr(found[:-1]).encode()) != found[-1]:
+            raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of its row")
+        return found[:-1]
 
     def _put(self, table: str, column: str, episode_id: int, name: str, data: bytes) -> None:
         checksum = digest(f"{table}/{episode_id}/{name}", data)

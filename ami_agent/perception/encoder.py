@@ -75,11 +75,12 @@ class SenseEncoder(nn.Module):
         sizes = {name: shape[0] for name, shape in senses.items() if len(shape) == 1}
         if not sizes:
             raise UsageError(f"no sense that is a vector among {dict(senses)}; images are not learned from yet")
-        if {"achieved_goal", "desired_goal"} <= set(sizes):
+        if sizes.get("achieved_goal", 0) == sizes.get("desired_goal"):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
+        self.layers = {name: layer_name(name) for name in sizes}
         width = self.config.width
-        self.normalise = nn.ModuleDict({name: Normaliser(size) for name, size in sizes.items()})
-        self.first = nn.ModuleDict({name: nn.Linear(size, width) for name, size in sizes.items()})
+        self.normalise = nn.ModuleDict({self.layers[name]: Normaliser(size) for name, size in sizes.items()})
+        self.first = nn.ModuleDict({self.layers[name]: nn.Linear(size, width) for name, size in sizes.items()})
         self.trunk = nn.Sequential(
             nn.LayerNorm(width),
             nn.SiLU(),
@@ -94,19 +95,30 @@ class SenseEncoder(nn.Module):
     def fit(self, observation: Mapping[str, Tensor]) -> None:
         """Set the normalisers from observations, each (n, *shape)."""
         senses = with_goal_offset(observation)
-        for name, normaliser in self.normalise.items():
+        for name, layer in self.layers.items():
             if name in senses:
-                normaliser.fit(senses[name])  # type: ignore[operator]
+                self.normalise[layer].fit(senses[name])  # type: ignore[operator]
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         senses = with_goal_offset(observation)
-        parts = [layer(self.normalise[name](senses[name])) for name, layer in self.first.items() if name in senses]
+        there = [(senses[name], layer) for name, layer in self.layers.items() if name in senses]
+        parts = [self.first[layer](self.normalise[layer](sense)) for sense, layer in there]
         return self.trunk(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
 
 def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The senses, and how far the goal still is."""
     senses = dict(observation)
-    if "achieved_goal" in senses and "desired_goal" in senses:
-        senses[GOAL_OFFSET] = senses["desired_goal"] - senses["achieved_goal"]
+    achieved, desired = senses.get("achieved_goal"), senses.get("desired_goal")
+    if achieved is not None and desired is not None and achieved.shape == desired.shape:
+        senses[GOAL_OFFSET] = desired - achieved
     return senses
+
+
+def layer_name(sense: str) -> str:
+    """A sense's name as torch takes it for a layer: itself, or percent-encoded (`urllib.parse.unquote` reads it back).
+
+    Torch takes no dots, no empty name, and none that a ModuleDict has as an attribute, such as "type".
+    """
+    name = sense.replace("%", "%25").replace(".", "%2E") or "%"
+    return f"%{ord(name[0]):02X}{name[1:]}" if hasattr(nn.ModuleDict(), name) else name

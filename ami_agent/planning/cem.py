@@ -16,6 +16,18 @@ from torch import Tensor
 from ami_agent.errors import UsageError
 from ami_agent.protocols import Objective, WorldModel
 
+LIMITS: dict[str, tuple[float, float]] = {
+    "horizon": (1, 1_000),
+    "samples": (1, 100_000),
+    "iterations": (1, 1_000),
+    "elites": (1, 100_000),
+    "kept": (0, 100_000),
+    "spread": (1e-3, 2.0),
+    "least_spread": (0.0, 2.0),
+    "colour": (0.0, 4.0),
+    "temperature": (1e-3, 1e3),
+}
+
 
 @dataclass(frozen=True)
 class CEMConfig:
@@ -39,9 +51,9 @@ class CEMConfig:
     """Weights of the elites, exp(-cost gap / (temperature * cost spread)); higher is flatter."""
 
     def __post_init__(self) -> None:
-        for name, low in (("horizon", 1), ("samples", 1), ("iterations", 1), ("elites", 1), ("kept", 0)):
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        for name, (low, high) in LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} must lie from {low} to {high}, not {getattr(self, name)}")
         if not self.kept <= self.elites <= self.samples:
             raise UsageError(f"kept <= elites <= samples must hold: {self.kept}, {self.elites}, {self.samples}")
 
@@ -93,7 +105,9 @@ class CEM:
     ) -> tuple[Tensor, Tensor]:
         """The `count` cheapest candidates of each world, cheapest first: (B, count, T, A), (B, count)."""
         cost = objective(imagine(model, latent, candidates), candidates)
-        cost, index = cost.nan_to_num(nan=torch.inf).topk(min(count, cost.shape[1]), largest=False)
+        worst = cost.nan_to_num(-torch.inf, -torch.inf, -torch.inf).amax(1, keepdim=True).nan_to_num(neginf=0.0)
+        cost = torch.where(cost.isfinite(), cost, worst + 1.0)  # what is not a number loses
+        cost, index = cost.topk(min(count, cost.shape[1]), largest=False)
         picked = index[..., None, None].expand(-1, -1, *candidates.shape[2:])
         return candidates.gather(1, picked), cost
 

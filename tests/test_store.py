@@ -1,0 +1,100 @@
+"""What the store keeps beside the steps: success where it is told, latents by encoder; and files of older schemas."""
+
+import numpy as np
+import pytest
+from episodes import assert_same, make
+
+from ami_agent.memory import database
+from ami_agent.memory.database import DamagedMemory
+from ami_agent.memory.store import EpisodeStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    with EpisodeStore(tmp_path / "memory.db") as store:
+        yield store
+
+
+def test_a_success_that_is_not_told_is_neither(store):
+    for success in (None, True, None, False, None):
+        store.append(make(0, success=success))
+    store.append(make(0, environment="ami/Reach-v0", success=None))
+    assert store.ids(success=True) == [2] and store.ids(success=False) == [4] and len(store.ids()) == 6
+    rates = {name: facts["success_rate"] for name, facts in store.stats()["environments"].items()}
+    assert rates == {"ami/Push-v0": 0.5, "ami/Reach-v0": None}
+    assert store.verify() == []
+
+
+FIRST_EPISODE_TABLE = """CREATE TABLE episode (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
+    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER NOT NULL, terminated INTEGER NOT NULL,
+    truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT"""
+
+
+def of_the_first_schema(store: EpisodeStore) -> None:
+    """Make the store's file what version 1 wrote, and close it."""
+    store._db.execute("ALTER TABLE episode RENAME TO later")
+    store._db.execute(FIRST_EPISODE_TABLE)
+    store._db.execute("INSERT INTO episode SELECT * FROM later")
+    store._db.execute("DROP TABLE later")
+    store._db.execute("PRAGMA user_version = 1")
+    store.close()
+
+
+def test_a_memory_of_the_first_schema_is_read_as_it_is_and_migrated_by_a_writer(store):
+    episodes = [make(seed) for seed in range(3)]
+    for episode in episodes:
+        store.append(episode)
+    of_the_first_schema(store)
+    before = store.path.read_bytes()
+    with EpisodeStore(store.path, read_only=True) as reading:
+        assert reading.verify() == [] and reading.ids() == [1, 2, 3]
+        assert_same(episodes[2], reading.read(3))
+    assert store.path.read_bytes() == before
+    for _ in range(2):
+        with EpisodeStore(store.path) as migrated:
+            assert migrated.verify() == []
+            for episode_id in (1, 2, 3):
+                assert_same(episodes[episode_id - 1], migrated.read(episode_id))
+    with EpisodeStore(store.path) as migrated:
+        assert migrated.append(make(9, success=None)) == 4
+        assert migrated.read(4).success is None and migrated.verify() == []
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(store, monkeypatch):
+    store.append(make(0))
+    of_the_first_schema(store)
+    before = store.path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "MIGRATION", database.MIGRATION + "INSERT INTO episode (id) VALUES (NULL);")
+        with pytest.raises(DamagedMemory, match="cannot be read"):
+            EpisodeStore(store.path)
+    assert store.path.read_bytes() == before
+    with EpisodeStore(store.path) as migrated:
+        assert_same(make(0), migrated.read(1))
+
+
+def test_superseded_latents_are_dropped_where_asked(store):
+    for seed in range(3):
+        store.append(make(seed, environment="ami/Reach-v0" if seed == 2 else "ami/Push-v0"))
+        store.set_latents(seed + 1, np.ones((6, 9), np.float32), "beta")
+    assert store.drop_latents(["alpha", "beta"]) == 0
+    assert store.drop_latents(["beta"], "ami/Push-v0") == 2
+    assert [store.encoders(episode_id) for episode_id in (1, 2, 3)] == [["beta"], ["beta"], ["alpha", "beta"]]
+    assert_same(make(0, latent=None, encoder=""), store.read(1))
+    assert store.read(1, encoder="beta").latent.shape == (6, 9) and store.verify() == []
+    assert store.drop_latents(iter(())) == 4
+    assert store.stats()["encoders"] == {} and store.verify() == [] and store.read(3).latent is None
+
+
+def test_what_an_encoder_has_not_seen_is_told_and_damage_counted(store):
+    for seed in range(5):
+        store.append(make(seed, width=4 if seed == 1 else None, environment="e" if seed == 4 else "ami/Push-v0"))
+    store._db.execute("DELETE FROM chunk WHERE episode = 3 AND part = 'senses'")
+    found = []
+    for episode_id, episode in store.unembedded("alpha", "ami/Push-v0"):
+        assert episode.observation
+        store.set_latents(episode_id, np.ones((6, 4), np.float32), "alpha")
+        found.append(episode_id)
+    assert found == [1, 4] and store.skipped == 1
+    assert store.ids(encoder="alpha") == [1, 2, 4]
