@@ -1,6 +1,7 @@
 """The agent: what it does is a function of seed, weights and memory; what it lives is kept and used."""
 
 import itertools
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -79,7 +80,42 @@ def test_a_new_encoder_makes_its_own_keys_for_old_memories(reach, tmp_path):
         agent.remember(lived(reach, agent, 1)[0])
         other = AmiAgent(Brain(reach.spec, SMALL, seed=2), QUICK, 0, store)
         assert len(other.memory) == len(agent.memory)
-        assert store.encoders(1) == sorted([agent.brain.encoder_id(), other.brain.encoder_id()])
+        assert store.encoders(1) == [other.brain.encoder_id()], "the keys of the encoder that is no more are dropped"
+    with EpisodeStore(tmp_path / "memory.sqlite", read_only=True) as store:
+        assert len(agent_in(reach, store).memory) == len(agent.memory), "a memory that is only read is keyed in RAM"
+        assert store.encoders(1) == [other.brain.encoder_id()]
+
+
+def test_a_damaged_memory_is_left_out_and_counted(reach, tmp_path):
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(reach, store)
+        for episode in lived(reach, agent, 3):
+            agent.remember(episode)
+    damage(tmp_path / "memory.sqlite", 2)
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        other = AmiAgent(Brain(reach.spec, SMALL, seed=2), QUICK, 0, store)
+        assert other.skipped == 1 and len(store.ids(encoder=other.brain.encoder_id())) == 2
+
+
+def damage(path, episode_id):
+    """Overwrite a stored episode's senses with zeros of the same length."""
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE chunk SET data = zeroblob(length(data)) WHERE episode = ?", (episode_id,))
+    database.close()
+
+
+def test_a_world_plans_the_same_alone_and_beside_others_that_end_earlier(reach):
+    """World 1 is reset in the middle of world 0's episode: world 0 does not notice."""
+    observation = reach.reset(seeds=[1, 2])
+    pair, alone = agent_in(reach), agent_in(reach)
+    pair.reset(np.ones(2, bool))
+    alone.reset(np.ones(1, bool))
+    for t in range(4):
+        if t == 2:
+            pair.reset(np.array([False, True]))
+        both = pair.act(observation)
+        one = alone.act({name: value[:1] for name, value in observation.items()})
+        np.testing.assert_allclose(both[:1], one, atol=1e-4)
 
 
 def test_memory_changes_what_is_proposed(reach, tmp_path):

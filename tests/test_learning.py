@@ -14,10 +14,14 @@ import torch
 from ami_agent import checkpoints
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import BrainConfig
+from ami_agent.commands.train import Config as LearnByCommand
+from ami_agent.commands.train import learn as learn_by_command
 from ami_agent.environment import Environment
+from ami_agent.errors import LockedError, UsageError
 from ami_agent.learning.live import live
 from ami_agent.learning.student import StudyConfig
-from ami_agent.learning.train import TrainConfig, train
+from ami_agent.learning.train import TrainConfig, train, training_seeds
+from ami_agent.memory.lock import HomeLock
 from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
@@ -54,6 +58,43 @@ def test_going_on_equals_never_having_stopped(tmp_path):
     assert same(whole, rest)
 
 
+def test_going_on_from_between_two_checkpoints_is_the_same_too(tmp_path):
+    learn(tmp_path / "parts", 1000)
+    rest, _ = learn(tmp_path / "parts", 1600)
+    assert same(learn(tmp_path / "whole", 1600)[0], rest)
+
+
+def test_long_episodes_are_learned_from_although_segments_are_short(tmp_path):
+    environment = Environment("MountainCarContinuous-v0", 2)
+    config = TrainConfig(steps=4_400, worlds=2, segment=100, study=StudyConfig(ratio=0.01, batch=16))
+    run = Run.create(tmp_path, "train", environment.id)
+    brain, done = train(environment, run, 0, config, SMALL, Stop())
+    assert done and brain.updates > 10
+
+
+def test_settings_that_leave_nothing_to_learn_are_refused(tmp_path):
+    environment = Environment("ami/Reach-v0", 4)
+    for config, reason in (
+        (TrainConfig(steps=100, worlds=4), "too few: learning begins after 2000"),
+        (TrainConfig(study=StudyConfig(capacity=20)), "more than an episode's 50 steps"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            train(environment, Run.create(tmp_path, "train"), 0, config, SMALL, Stop())
+
+
+def test_a_second_process_cannot_go_on_with_a_run_that_is_going_on(tmp_path):
+    learn(tmp_path, 600)
+    before = (tmp_path / "r" / "run.json").read_bytes()
+    with HomeLock(tmp_path / "r"), pytest.raises(LockedError):
+        learn_by_command(LearnByCommand(resume=tmp_path / "r"), Stop())
+    assert (tmp_path / "r" / "run.json").read_bytes() == before
+
+
+def test_training_seeds_are_apart_from_those_of_evaluation():
+    seeds = list(itertools.islice(training_seeds(3, 10_000), 1000))
+    assert len(set(seeds)) == 1000 and min(seeds) >= 2**30 and max(seeds) < 2**31
+
+
 def test_a_signal_stops_and_nothing_is_lost(tmp_path):
     learn(tmp_path, 600)
     stop = Stop()
@@ -68,7 +109,8 @@ def test_sigkill_and_resume_give_the_same_weights(tmp_path):
     environment = {**os.environ, "AMI_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ami_agent", "train"]
     begin = [*command, "--env", "ami/Reach-v0", "--steps", "1500", *FLAGS]
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    for name in "ab":
+        (tmp_path / name).mkdir()
     subprocess.run(begin, cwd=tmp_path / "a", env=environment, check=True, capture_output=True)
     victim = subprocess.Popen(begin, cwd=tmp_path / "b", env=environment, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60

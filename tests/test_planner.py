@@ -87,10 +87,11 @@ def test_shifting_drops_what_was_done_and_holds_the_last():
     assert shifted(actions, 4).flatten().tolist() == [3, 3, 3, 3]
 
 
-def test_costs_that_are_not_numbers_lose():
+@pytest.mark.parametrize("good", [0, 1, 3, 6, 200])
+def test_costs_that_are_not_numbers_lose(good):
     def objective(latents, actions):
         cost = reach(torch.tensor([0.2, 0.2]))(latents, actions)
-        return torch.where(actions[:, :, 0, 0] < 0, torch.nan, cost)
+        return torch.where(torch.arange(cost.shape[1]) < good, cost, torch.nan)
 
     start = torch.zeros(1, 5, 2)
     actions = CEM(GENEROUS).plan(Integrator(), torch.zeros(1, 2), objective, [0], start=start)
