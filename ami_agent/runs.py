@@ -114,29 +114,32 @@ class Run:
             file.write(text)
 
 
-def home(path: str | Path | None = None) -> Path:
-    """The folder that lives across runs: `path`, else AMI_HOME, else ~/.ami-agent; made if it is not there.
-
-    Raises MissingError where it may not be written, ResourceError on a full disk.
-    """
-    folder = Path(path or os.environ.get("AMI_HOME") or "~/.ami-agent").expanduser()
+def home_path(path: str | Path | None = None) -> Path:
+    """Where what lives across runs is: `path`, else AMI_HOME, else ~/.ami-agent."""
     try:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+        return Path(path or os.environ.get("AMI_HOME") or "~/.ami-agent").expanduser()
     except RuntimeError as error:  # no home of the user to expand ~ to
         raise UsageError("no home folder; give one by --home or AMI_HOME") from error
+
+
+def home(path: str | Path | None = None) -> Path:
+    """The home, made if it is not there. Raises MissingError where it may not be written, ResourceError if full."""
+    folder = home_path(path)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     return folder
 
 
-def agent_folder(name: str, path: str | Path | None = None) -> Path:
-    """``agents/NAME`` in the home, made if it is not there: brain, memory, lock."""
+def agent_folder(name: str, path: str | Path | None = None, make: bool = True) -> Path:
+    """``agents/NAME`` in the home: brain, memory, lock. With `make` it is made, if need be, and can be written."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
         raise UsageError(f"agent name {name!r}: letters, digits, '_', '-' and '.', up to 64, not starting with '.'")
-    folder = home(path) / "agents" / name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = (home(path) if make else home_path(path)) / "agents" / name
+    if make:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -79,9 +79,13 @@ def _oracle(config: Config, environment: Environment) -> Agent:
 
 
 def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
-    folder = agent_folder(config.name, config.home)
+    folder = agent_folder(config.name, config.home, make=config.memory == "on")
     if config.memory == "on":
         stack.enter_context(HomeLock(folder))
+    store = None
+    if config.memory != "off":
+        store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
+    before = (0, 0) if store is None else (len(store), store.steps)
     found = find_brain(environment.spec, folder, config.weights)
     if found is None and config.learn:
         found = Brain(environment.spec, BrainConfig(), config.seed), "new"
@@ -91,10 +95,6 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             return None
         found = brain, "learned"
     brain, origin = found
-    store = None
-    if config.memory != "off":
-        store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
-    before = (0, 0) if store is None else (len(store), store.steps)
     if config.learn and store is not None:
         online = OnlineAgent(brain, config.mind, config.seed, store, environment)
 

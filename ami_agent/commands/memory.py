@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ami_agent import console
 from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.runs import home_path
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _verify(path: Path, json: bool) -> int:
 
 def _path(home: str | None, name: str) -> Path:
     """The agent's memory; nothing is made. Raises UsageError, naming agents there are, if it has none."""
-    agents = Path(home or os.environ.get("AMI_HOME") or "~/.ami-agent").expanduser() / "agents"
+    agents = home_path(home) / "agents"
     path = agents / name / "memory.sqlite"
     if path.exists():
         return path
