@@ -59,6 +59,7 @@ class Run:
             "start": _now(),
             "end": None,
             "seconds": None,
+            "cpu_seconds": None,
             "argv": sys.argv,
             "python": platform.python_version(),
             "versions": versions(),
@@ -103,7 +104,8 @@ class Run:
             raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
         if Run.active is self:
             Run.active = None
-        self.info |= {"status": status, "end": _now(), "seconds": round(time.monotonic() - self._start, 3), **facts}
+        times = {"seconds": round(time.monotonic() - self._start, 3), "cpu_seconds": round(time.process_time(), 3)}
+        self.info |= {"status": status, "end": _now(), **times, **facts}
         self._write()
 
     def _write(self) -> None:

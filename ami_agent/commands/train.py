@@ -70,6 +70,7 @@ def main(config: Config) -> int:
         "steps": brain.steps,
         "updates": brain.updates,
         "seconds": run.info["seconds"],
+        "cpu_seconds": run.info["cpu_seconds"],
         "weights": weights,
         "run": run.folder,
     }
