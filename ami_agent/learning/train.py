@@ -119,8 +119,9 @@ class Training:
         for ended in live(self.environment, explorer, training_seeds(*key), self.run.folder.name, steps):
             for episode in ended:
                 self.student.take(self.store.append(episode), episode)
-                success = np.nan if episode.success is None else float(episode.success)
-                recent.append((success, float(episode.reward.sum())))
+                if episode.terminated or len(episode) >= brain.spec.max_episode_steps:  # not cut by the segment's end
+                    success = np.nan if episode.success is None else float(episode.success)
+                    recent.append((success, float(episode.reward.sum())))
             brain.steps += n
             if brain.steps >= self.warmup:
                 losses = self.student.study(n) or losses
@@ -128,7 +129,7 @@ class Training:
             advance(n, _told(recent))
             if stop.requested:
                 return False
-        success, returns = np.mean(recent, axis=0)
+        success, returns = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
         if losses:
             losses["effective_rank"] = self.student.effective_rank()
         self.run.metric(steps=brain.steps, updates=brain.updates, success=success, return_mean=returns, **losses)

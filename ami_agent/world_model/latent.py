@@ -81,7 +81,7 @@ class LatentModel(nn.Module):
         for head in (self.reward_head, *self.critics):
             nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.register_buffer("scale", torch.ones(()))  # running spread of the critics: the policy's unit
+        self.register_buffer("scale", torch.ones(()))  # running spread of the critics, in `unit`s
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
 
     def fit(self, observation: dict[str, Tensor], reward: Tensor) -> None:
@@ -155,9 +155,9 @@ class LatentModel(nn.Module):
         noise = torch.randn(*weight.shape, self.action_size, generator=generator)
         mean, log_std = self._policy(latents)
         raw = mean + noise * log_std.exp()
-        value = self.value(latents, raw.tanh())
+        value = self.value(latents, raw.tanh()) / self.unit
         with torch.no_grad():
-            low, high = torch.quantile(value.float(), torch.tensor([0.05, 0.95]))
+            low, high = torch.quantile(value, torch.tensor([0.05, 0.95]))
             self.scale.lerp_((high - low).clamp(min=1.0), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
