@@ -15,9 +15,16 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
+import torch
 import tyro
 
+from ami_agent.agent import AmiAgent
+from ami_agent.brain import Brain
+from ami_agent.brains import shipped_path
+from ami_agent.environment import Environment
 from ami_agent.files import write_json
+from ami_agent.learning.learner import Learner
+from ami_agent.protocols import Batch
 from ami_agent.runs import hardware, versions
 from ami_envs.core import Snapshot, WorldEnv
 from ami_envs.registry import TASKS, load
@@ -161,7 +168,29 @@ def camera_rows() -> Iterator[Row]:
         yield row(f"ray camera 64x64, {id}", values, "CPU-ms", "<= 2.5")
 
 
-ROWS: list[Callable[[], Iterator[Row]]] = [engine_rows, world_rows, camera_rows]
+def planner_rows() -> Iterator[Row]:
+    """A decision of the shipped agent: perceive, propose, plan; for one world and for eight at once."""
+    brain = Brain.load(shipped_path("ami/Push-v0"))
+    for n in (1, 8):
+        environment, agent = Environment("ami/Push-v0", n), AmiAgent(brain)
+        observation = environment.reset(seeds=list(range(n)))
+        agent.reset(np.ones(n, bool))
+        values = [cpu(lambda: [agent.act(observation) for _ in range(FRAMES)]) for _ in range(ROUNDS)]  # noqa: B023
+        yield row(f"decision in Push, {n} at once", [1e3 * value / (FRAMES * n) for value in values], "CPU-ms each")
+
+
+def update_rows() -> Iterator[Row]:
+    """An update of the shipped brain from 256 windows of 3 steps."""
+    brain = Brain.load(shipped_path("ami/Push-v0"))
+    senses, actions = brain.spec.senses, brain.spec.action_size
+    observation = {name: torch.rand(256, 4, *shape) for name, shape in senses.items()}
+    batch = Batch(observation, torch.rand(256, 3, actions), torch.rand(256, 3), torch.zeros(256, 3), torch.ones(256, 3))
+    learner, generator = Learner(brain), torch.Generator().manual_seed(0)
+    values = [cpu(lambda: [learner.update(batch, generator) for _ in range(FRAMES)]) for _ in range(ROUNDS)]
+    yield row("update, 256 windows of 3 steps", [1e3 * value / FRAMES for value in values], "CPU-ms")
+
+
+ROWS: list[Callable[[], Iterator[Row]]] = [engine_rows, world_rows, camera_rows, planner_rows, update_rows]
 
 
 def main(json: Path | None = None) -> None:
@@ -170,6 +199,7 @@ def main(json: Path | None = None) -> None:
     Args:
         json: write the figures, the machine and the versions to this file, too.
     """
+    torch.set_num_threads(1)
     machine = hardware()
     print(f"{machine['processor']}, {machine['cores']} cores; medians of {ROUNDS} rounds of CPU time, one thread")
     print(", ".join(f"{name} {version}" for name, version in versions().items()))

@@ -63,9 +63,8 @@ class Push(Task):
         away = distance(achieved, desired)
         terms = {"distance": -5.0 * away}
         if observation is not None:
-            unit = (achieved - desired) / np.maximum(away, 1e-6)[:, None]
             start = observation[:, 12:15].copy()  # from the fingertip to the cube, then on to behind it
-            start[:, :2] += self.behind * unit
+            start[:, :2] += (self.behind / np.maximum(away, 1e-6))[:, None] * (achieved - desired)
             terms["behind"] = -5.0 * np.sqrt(np.vecdot(start, start))
         return terms
 
