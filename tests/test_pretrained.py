@@ -1,0 +1,27 @@
+"""The weights that ship: small, whole, fitting, and worth having."""
+
+import itertools
+
+import pytest
+
+from ami_agent.agent import AmiAgent
+from ami_agent.brain import Brain
+from ami_agent.brains import shipped_path
+from ami_agent.environment import Environment
+from ami_agent.learning.live import live
+
+FLOORS = {"ami/Reach-v0": 0.95, "ami/Push-v0": 0.85, "ami/MazeNav-v0": 0.5}  # of 40 episodes; random is below 0.1
+
+
+@pytest.mark.parametrize("id", FLOORS)
+def test_shipped_weights_do_their_task(id):
+    path = shipped_path(id)
+    assert path.stat().st_size < 1_000_000
+    environment, brain = Environment(id, 40), Brain.load(path)
+    brain.check_fits(environment.spec)
+    first: dict[int, bool] = {}
+    for ended in live(environment, AmiAgent(brain), itertools.count(10_000), steps=environment.spec.max_episode_steps):
+        for episode in ended:
+            if episode.seed < 10_040:  # the first episode of each world: later ones would favour the quick
+                first[episode.seed] = bool(episode.success)
+    assert len(first) == 40 and sum(first.values()) / 40 >= FLOORS[id]
