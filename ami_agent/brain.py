@@ -51,7 +51,7 @@ class Brain:
         if (self.spec.senses, self.spec.action_size) != (spec.senses, spec.action_size):
             raise ArtefactError(
                 f"the weights were learned with senses {self.spec.senses} and {self.spec.action_size} actions, "
-                f"{spec.environment} has {spec.senses} and {spec.action_size}; train again with `ami-agent train`"
+                f"{spec.environment} has {spec.senses} and {spec.action_size}"
             )
 
     def save(self, path: Path, half: bool = False, **facts: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ami_agent.brain import Brain
-from ami_agent.errors import UsageError
+from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.protocols import Spec
 from ami_envs.paths import ASSETS
 
@@ -48,6 +48,10 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
     if not choices:
         return None
     origin, path = choices[0]
-    brain = Brain.load(path)
-    brain.check_fits(spec)
+    try:
+        brain = Brain.load(path)
+        brain.check_fits(spec)
+    except ArtefactError as error:
+        cure = f"`ami-agent train --env {spec.environment}` makes new weights, --weights chooses others"
+        raise ArtefactError(f"{error}; {cure}") from error
     return brain, origin
