@@ -143,17 +143,24 @@ class AmiAgent:
             actions.append(self.model.act(here, noise[t]))
             here = self.model.predict(here, actions[-1])
         prior = torch.stack(actions, 2)
-        recalled = self._recalled(latent)
-        return prior if recalled is None else torch.cat([prior, recalled], 1)
+        return torch.cat([prior, self._recalled(latent, prior[:, :1])], 1)
 
-    def _recalled(self, latent: Tensor) -> Tensor | None:
+    def _recalled(self, latent: Tensor, prior: Tensor) -> Tensor:
+        """What was done in the nearest moments that went well, (B, P, T, A), P as many as there are up to `recalled`.
+
+        Only a moment within one imagined step of this one tells what to do in it; instead of others, the prior's own
+        plan (B, 1, T, A) stands.
+        """
+        nothing = prior[:, :0]
         if self.memory is None or not self.config.recalled:
-            return None
-        _, moments, _ = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
+            return nothing
+        _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
         if moments.shape[1] == 0:
-            return None
-        actions = self.memory.continuation(moments, self.config.planner.horizon)
-        return torch.from_numpy(actions).to(self.device)
+            return nothing
+        step = (self.model.predict(latent, prior[:, 0, 0]) - latent).norm(dim=-1, keepdim=True)
+        near = torch.from_numpy(distances).to(self.device) <= step
+        actions = torch.from_numpy(self.memory.continuation(moments, prior.shape[2])).to(self.device)
+        return torch.where(near[:, :, None, None], actions, prior)
 
     def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {name: torch.from_numpy(value).float().to(self.device) for name, value in observation.items()}

@@ -125,9 +125,12 @@ def test_memory_changes_what_is_proposed(reach, tmp_path):
         episode = replace(lived(reach, agent, 1)[0], success=True)
         agent.remember(episode)
         latent = torch.from_numpy(store.read(1).latent[:1])
-        recalled = agent._recalled(latent)
+        prior = torch.zeros(1, 1, QUICK.planner.horizon, reach.spec.action_size)
+        recalled = agent._recalled(latent, prior)
         assert np.array_equal(recalled[0, 0].numpy(), episode.action[: QUICK.planner.horizon])
-        assert agent_in(reach)._recalled(latent) is None
+        agent.model.predict = lambda latent, action: latent  # a step leads nowhere: nothing else is within it
+        assert not agent._recalled(latent + 0.01, prior).any(), "far from what was lived, the prior's plan stands"
+        assert agent_in(reach)._recalled(latent, prior).shape[1] == 0
 
 
 def test_a_read_only_memory_is_not_added_to(reach, tmp_path):
