@@ -144,13 +144,8 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
 
 def _note(run: Run, episode: Episode) -> None:
     surprise = None if episode.surprise is None else float(episode.surprise.mean())
-    run.metric(
-        seed=episode.seed,
-        success=episode.success,
-        return_=float(episode.reward.sum()),
-        length=len(episode),
-        surprise=surprise,
-    )
+    facts = {"seed": episode.seed, "success": episode.success, "return": float(episode.reward.sum())}
+    run.metric(**facts, length=len(episode), surprise=surprise)
 
 
 def _report(config: Config, run: Run, results: Results, player: Cast, period: float, draw: bool) -> Path:
