@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -47,6 +47,14 @@ class LockedError(AmiError):
     """Another process holds the home."""
 
     exit_code = 75
+
+
+def check_ranges(config: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raise UsageError, telling the range, unless each field of `config` lies within its (low, high)."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise UsageError(f"{name} must lie from {low} to {high}, not {value}")
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:

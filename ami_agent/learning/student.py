@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ami_agent.environment import Environment
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
 from ami_agent.learning.hindsight import relabel
 from ami_agent.learning.learner import Learner
 from ami_agent.memory.replay import Replay
@@ -29,13 +29,9 @@ class StudyConfig:
     """Moments kept for learning."""
 
     def __post_init__(self) -> None:
-        for name, most in (("batch", 65_536), ("window", 256), ("capacity", 10**9)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} must lie from 1 to {most}, not {getattr(self, name)}")
+        check_ranges(self, {"batch": (1, 65_536), "window": (1, 256), "capacity": (1, 10**9), "hindsight": (0, 1)})
         if not 0 < self.ratio <= 64:
             raise UsageError(f"ratio must lie above 0 and up to 64, not {self.ratio}")
-        if not 0 <= self.hindsight <= 1:
-            raise UsageError(f"hindsight must lie between 0 and 1, not {self.hindsight}")
 
 
 class Student:

@@ -18,7 +18,7 @@ from ami_agent import checkpoints
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.console import progress
 from ami_agent.environment import Environment
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
 from ami_agent.learning.explorer import Explorer
 from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.live import live
@@ -45,9 +45,8 @@ class TrainConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:
-        for name, most in (("steps", 10**10), ("worlds", 4096), ("warmup", 10**10), ("segment", 10**10)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} must lie from 1 to {most}, not {getattr(self, name)}")
+        long = (1, 10**10)
+        check_ranges(self, {"steps": long, "worlds": (1, 4096), "warmup": long, "segment": long})
 
 
 def train(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
 from ami_agent.protocols import Objective, WorldModel
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -51,9 +51,7 @@ class CEMConfig:
     """Weights of the elites, exp(-cost gap / (temperature * cost spread)); higher is flatter."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"{name} must lie from {low} to {high}, not {getattr(self, name)}")
+        check_ranges(self, LIMITS)
         if not self.kept <= self.elites <= self.samples:
             raise UsageError(f"kept <= elites <= samples must hold: {self.kept}, {self.elites}, {self.samples}")
 
