@@ -69,7 +69,7 @@ class AmiAgent:
 
     @torch.no_grad()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        latent = self.model.encode(self._tensors(observation))
+        latent = self.brain.perceive(observation)
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
         self._step += 1
         return action.cpu().numpy()
@@ -128,7 +128,7 @@ class AmiAgent:
 
     def _latents(self, episode: Episode) -> np.ndarray:
         """(T+1, D)."""
-        return self.model.encode(self._tensors(episode.observation)).cpu().numpy()
+        return self.brain.perceive(episode.observation).cpu().numpy()
 
     def _proposals(self, latent: Tensor, seeds: list[int]) -> Tensor:
         """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before."""
@@ -161,9 +161,6 @@ class AmiAgent:
         near = torch.from_numpy(distances).to(self.device) <= step
         actions = torch.from_numpy(self.memory.continuation(moments, prior.shape[2])).to(self.device)
         return torch.where(near[:, :, None, None], actions, prior)
-
-    def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(value).float().to(self.device) for name, value in observation.items()}
 
 
 def _mix(*numbers: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ami_agent import checkpoints
 from ami_agent.configs import build
@@ -38,6 +41,11 @@ class Brain:
     def meta(self) -> dict[str, Any]:
         """What the weights belong to, as JSON values."""
         return {"spec": asdict(self.spec), "config": asdict(self.config), "steps": self.steps, "updates": self.updates}
+
+    def perceive(self, observation: Mapping[str, np.ndarray]) -> Tensor:
+        """What is sensed, {sense: (..., *shape)}, as latents (..., D) on the model's device."""
+        device = self.model.unit.device
+        return self.model.encode({name: torch.from_numpy(v).float().to(device) for name, v in observation.items()})
 
     def encoder_id(self) -> str:
         """Identity of the encoder's weights: latents of two encoders are never compared."""

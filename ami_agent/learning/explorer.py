@@ -17,7 +17,7 @@ class Explorer:
 
     def __init__(self, brain: Brain, generator: np.random.Generator, random: bool) -> None:
         self.random = random
-        self._model, self._size, self._generator = brain.model, brain.spec.action_size, generator
+        self._brain, self._size, self._generator = brain, brain.spec.action_size, generator
 
     def reset(self, done: np.ndarray) -> None:
         """Nothing to forget."""
@@ -27,8 +27,8 @@ class Explorer:
         shape = (len(next(iter(observation.values()))), self._size)
         if self.random:
             return self._generator.uniform(-1, 1, shape).astype(np.float32)
-        latent = self._model.encode({name: torch.from_numpy(value).float() for name, value in observation.items()})
+        latent = self._brain.perceive(observation)
         noise = self._generator.standard_normal((2, *shape)).astype(np.float32)
-        action = self._model.act(latent, torch.from_numpy(noise[0])).numpy()
+        action = self._brain.model.act(latent, torch.from_numpy(noise[0])).numpy()
         amount = np.linspace(MOST_NOISE, 0.0, len(action), dtype=np.float32)[:, None]
         return np.clip(action + amount * noise[1], -1.0, 1.0)
