@@ -21,9 +21,12 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console
-from ami_agent.errors import MissingError, NumericalError, UsageError, nearest
+from ami_agent.errors import ArtefactError, MissingError, NumericalError, UsageError, nearest
 from ami_agent.protocols import Spec
 from ami_envs import registry
+from ami_envs.mjcf import SceneError
+from ami_envs.plugins import load_plugins
+from ami_envs.senses.gl import NoGraphics
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
@@ -158,7 +161,15 @@ def find(name: str) -> EnvSpec:
         _import(module)
     try:
         return registry.find(id)
+    except gym.error.Error:
+        plugins = load_plugins()
+    try:
+        return registry.find(id)
     except gym.error.Error as error:
+        for plugin in plugins:
+            if plugin.fault:
+                origin = f" of {plugin.package}" if plugin.package else ""
+                console.say(f"the plug-in {plugin.name}{origin} is broken: {plugin.fault}")
         near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry]))
         hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
         raise UsageError(f"no environment {name!r}; {hint}") from error
@@ -234,9 +245,18 @@ def _explained(id: str) -> Iterator[None]:
         raise MissingError(f"{id} needs the package {error.name}, which is not installed") from error
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise MissingError(f"{id}: {error}") from error
+    except NoGraphics as error:
+        raise MissingError(f"{id}: {error}") from error
+    except SceneError as error:
+        raise ArtefactError(f"{id}: {error}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
         text = str(error).partition(" was raised from the environment creator")[0]  # what Gymnasium adds
         raise UsageError(text if text.startswith(id) else f"{id}: {text}") from error
+    except Exception as error:
+        if id.startswith("ami/"):
+            raise
+        what = f"{type(error).__name__}: {error}"  # someone else's code may raise anything
+        raise UsageError(f"{id} cannot be made: {what}; `ami-agent env check` says where") from error
 
 
 def _check_actions(id: str, space: gym.Space) -> None:

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ami_envs.camera import GROUPS, Frame, RayCamera, checker
+from ami_envs.senses.camera import GROUPS, Frame, RayCamera, checker
 
 SCENE = """
 <mujoco>

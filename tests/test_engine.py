@@ -14,10 +14,10 @@ import pytest
 
 from ami_envs import Sensor, WorldEnv
 from ami_envs.checks import Subject
-from ami_envs.reach import Reach
 from ami_envs.registry import TASKS, load, options
-from ami_envs.sensors import SENSORS, offered
-from ami_envs.trials import difference, expect_same_from_here, live
+from ami_envs.senses import SENSORS, offered
+from ami_envs.checks.trials import difference, expect_same_from_here, live
+from ami_envs.worlds.reach import Reach
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME = """
@@ -117,9 +117,9 @@ def test_engines_may_share_a_task() -> None:
 @pytest.mark.parametrize(
     ("id", "wrong", "say"),
     [
-        ("ami/Push-v0", {"sensors": ("smell",)}, "unknown sense 'smell'; there are touch, rgb"),
-        ("ami/Push-v0", {"sensors": ("lidar",)}, "Gantry carries no lidar"),
-        ("ami/Push-v0", {"colour": 1}, "no option 'colour'; there are reward_type"),
+        ("ami/Push-v0", {"sensors": ("smell",)}, "unknown sense 'smell'; there are joints, touch"),
+        ("ami/Push-v0", {"sensors": ("lidar",)}, "a Push has no sense 'lidar'"),
+        ("ami/Push-v0", {"colour": 1}, "no option 'colour'; there are robot, reward_type"),
         ("ami/Push-v0", {"reward_type": "odd"}, "'dense' or 'sparse', not 'odd'"),
         ("ami/MazeNav-v0", {"size": 9}, "from 4 to 8, not 9"),
         ("ami/MazeNav-v0", {"map": "none"}, "'fixed' or 'seed'"),
@@ -209,7 +209,7 @@ def test_slow_sense_keeps_its_reading(monkeypatch) -> None:
 
 def test_picture_follows_what_is_written_into_the_state() -> None:
     env = engine(1, ("rgb",))
-    eye = env.eye("view", 64)
+    eye = env.eye("view", 64, 64)
     before = eye.look(env, 0)
     assert eye.look(env, 0) is before
     env.robot.qpos[0, 0] += 0.1
@@ -234,8 +234,8 @@ def test_render(id: str) -> None:
 
 
 def test_senses_a_robot_can_have() -> None:
-    assert "lidar" in offered(load("ami/MazeNav-v0").robot) and "lidar" not in offered(load("ami/Push-v0").robot)
-    assert set(options("ami/MazeNav-v0")) == {"size", "map", "map_seed", "reward_type"}
+    assert "lidar" in offered(load("ami/MazeNav-v0")) and "lidar" not in offered(load("ami/Push-v0"))
+    assert set(options("ami/MazeNav-v0")) == {"size", "map", "reward_type"}
 
 
 # -- out of the user's way ------------------------------------------------------------------------------------------

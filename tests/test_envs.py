@@ -11,10 +11,11 @@ import pytest
 
 import ami_envs
 from ami_envs.checks import CHECKS, Subject, examine
-from ami_envs.reach import Reach
+from ami_envs.checks.trials import Fault
+from ami_envs.factors import Factor
 from ami_envs.registry import TASKS, load
-from ami_envs.sensors import offered
-from ami_envs.trials import Fault
+from ami_envs.senses import offered
+from ami_envs.worlds.reach import Reach
 
 WORLDS = [(id, {}) for id in TASKS] + [
     ("ami/MazeNav-v0", {"map": "fixed", "size": 5, "max_episode_steps": 300}),
@@ -41,7 +42,7 @@ def test_sb3_accepts(id: str) -> None:
     env_checker.check_env(gym.make(id).unwrapped, skip_render_check=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", EXPECTED)
-        env_checker.check_env(gym.make(id, sensors=offered(load(id).robot)).unwrapped)
+        env_checker.check_env(gym.make(id, sensors=offered(load(id))).unwrapped)
 
 
 @pytest.mark.parametrize("id", TASKS)
@@ -154,6 +155,60 @@ class Clings(Reach):
         super().reset(env, i, self._own)
 
 
+def paint(scale_on_scale: bool = False, everywhere: bool = False, meet: bool = False) -> dict[str, Factor]:
+    """A factor of the goal's size that is written wrongly."""
+
+    def write(env, ids, values):
+        field = env.field("geom_size")
+        rows = slice(None) if everywhere else ids
+        field[rows] = (field[rows] if scale_on_scale else env.model.geom_size) * values.reshape(-1, 1, 1)[: len(ids)]
+
+    return {"swell": Factor(1.0, (0.9, 1.2), (1.0 if meet else 1.3, 1.5), "the world's size, x", write)}
+
+
+class Hoards(Reach):
+    """Its factor scales what it had scaled before."""
+
+    def factors(self, env):
+        return paint(scale_on_scale=True)
+
+
+class Spills(Reach):
+    """Its factor changes all worlds."""
+
+    senses = ("segmentation",)
+
+    def factors(self, env):
+        return paint(everywhere=True)
+
+
+class Meets(Reach):
+    """Its factor's ranges meet."""
+
+    def factors(self, env):
+        return paint(meet=True)
+
+
+class Counts(Reach):
+    """Its start depends on how often it was visited."""
+
+    def reset(self, env, i, rng):
+        super().reset(env, i, rng)
+        env.goal[i] += 0.01 * env.visit[i]
+
+
+class Needless(Reach):
+    """Claims to need what its floor does without."""
+
+    needs = "memory"
+
+    def floor(self, env):
+        return self.oracle(env)
+
+    def chance(self):
+        return 0.3, 0.1
+
+
 @loud
 @pytest.mark.parametrize(
     ("task", "name"),
@@ -173,6 +228,12 @@ class Clings(Reach):
         (Escapes, "repeats"),
         (Escapes, "follows_gymnasium"),
         (Clings, "restores_snapshots"),
+        (Remembers, "imagines_other_causes"),
+        (Hoards, "intervenes_exactly"),
+        (Spills, "gives_each_world_its_causes"),
+        (Meets, "offers_causes"),
+        (Counts, "keeps_sessions"),
+        (Needless, "needs_what_it_claims"),
     ],
 )
 def test_check_notices(task: type[Reach], name: str) -> None:

@@ -16,8 +16,8 @@ from ami_agent import console
 from ami_agent.environment import find, make, to_box
 from ami_agent.errors import AmiError
 from ami_agent.protocols import Episode
-from ami_envs.camera import RayCamera
 from ami_envs.registry import is_ours
+from ami_envs.senses.camera import RayCamera
 
 PICTURE = 256  # pixels a side
 Draw = Callable[[], Any]

@@ -2,7 +2,7 @@
 
 from ami_envs.core import Task, WorldEnv
 from ami_envs.registry import register, register_all
-from ami_envs.sensors import Sensor
+from ami_envs.senses import Sensor
 
 register_all()
 

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box, Dict, Space
 from gymnasium.utils import seeding
 from mujoco.batch import Batch, SimulationError
 
-from ami_envs.sensors import Eye, Sensor, build
-from ami_envs.task import Task
+from ami_envs import senses as sense
+from ami_envs.actions import check_action
+from ami_envs.causes import Causes, Chosen
+from ami_envs.factors import space
+from ami_envs.goals import observations, pairs
+from ami_envs.mjcf import quiet_log
+from ami_envs.readings import Readings, noise_key
+from ami_envs.scenes import compile_task
+from ami_envs.senses import Eye, Senses
+from ami_envs.sessions import Sessions
+from ami_envs.snapshots import Snapshot, Told, counterfactual, put, take
+from ami_envs.task import Task, hooks
 
 __all__ = ["Snapshot", "Task", "WorldEnv"]
 
 NO_STAGE, VELOCITY_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE), int(mujoco.mjtStage.mjSTAGE_VEL)
 LIMIT = mujoco.mjMAXVAL  # MuJoCo's own: no coordinate or speed of a working simulation comes near
 BROKEN = LIMIT / 10  # so that sums of coordinates, too, stay within the spaces' bounds
+TASK_SALT = 0x7A5C  # keeps numbered tasks' chances apart from those of seeds
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything one world is: restoring it continues the same episode bit for bit, in any engine of the same task."""
-
-    physics: np.ndarray  # mjSTATE_INTEGRATION
-    goal: np.ndarray
-    hidden: dict[str, np.ndarray]
-    steps: int
-    readings: dict[str, np.ndarray]  # each sense's last reading
-    random: Mapping[str, Any]  # the world's random generator
 
 
 class WorldEnv:
@@ -42,64 +40,104 @@ class WorldEnv:
     Args:
         task: what the worlds are.
         n: number of worlds.
-        senses: names from `SENSORS`, beyond the three goal keys; None for the task's own.
+        senses: names from `SENSORS`, beyond the three goal keys, or a mapping from names to settings such as
+            `{"rgb": {"size": 128, "every": 2, "delay": 1, "noise": 0.01}}`; None for the task's own.
         threads: of the physics; the result is the same at any number.
         strict: refuse actions outside [-1, 1] instead of clipping them.
+        factors: causes of every episode: values by name, or "training" or "held_out" to draw them (see `Causes`).
+        session: which session every episode is a visit of; None to leave it to seeds (see `reset`).
     """
 
     def __init__(
-        self, task: Task, n: int = 1, senses: Sequence[str] | None = None, threads: int = 1, strict: bool = False
+        self,
+        task: Task,
+        n: int = 1,
+        senses: Senses | None = None,
+        threads: int = 1,
+        strict: bool = False,
+        factors: Chosen = None,
+        session: int | None = None,
     ) -> None:
-        _quiet_log()
+        quiet_log()
         if n < 1:
             raise ValueError(f"n, the number of worlds, must be 1 or more, not {n}")
         self._unbound = task
         self.task = task = copy.copy(task)  # `bind` makes it this engine's own
         self.n, self.strict = n, strict
-        spec = mujoco.MjSpec.from_file(str(task.scene))
-        task.build(spec)
-        self.model = spec.compile()
+        self._senses = sense.settle(task.senses if senses is None else senses, task)
+        self.model = compile_task(task, self._senses)
         self.batch = Batch(self.model, n, nthread=threads)
-        self.robot = task.robot(self.batch)
+        self.robot: Any = task.robot(self.batch)  # of the task's own kind
         self.period = self.robot.substeps * self.model.opt.timestep
         self.goal = np.zeros((n, task.goal_size))
         self.hidden: dict[str, np.ndarray] = {}
-        self.steps = np.zeros(n, np.int64)
+        self.qvel_before = np.zeros((n, self.model.nv))  # speeds as the latest step began
+        self.steps, self.held = np.zeros((2, n), np.int64)  # of the episode; for which success has lasted
+        self.sessions = Sessions(n, session)
+        self.session, self.visit = self.sessions.session, self.sessions.visit
         self.rngs = [np.random.default_rng() for _ in range(n)]
+        self.noise_keys = np.zeros((n, 2), np.uint64)
         self.alive = np.zeros(n, bool)  # between reset and the end of the task
-        self._all = np.arange(n, dtype=np.int32)
+        self.all = np.arange(n, dtype=np.int32)
+        self._every = np.ones(n, bool)
         self._warnings = self.batch.warning[:, :, 1]  # how often each kind was given, a view
         self._action_shape = (n, self.robot.action_size)
-        self._eyes: dict[tuple[str, int], Eye] = {}
+        self._eyes: dict[tuple, Eye] = {}
+        self._before, self._after, self._failure, self._cost, self._privileged = hooks(task)
+        self.causes = Causes(self, factors)
         task.bind(self)
-        chosen = task.senses if senses is None else senses
-        self.sensors: dict[str, Sensor] = {name: build(name, self) for name in chosen}
-        derived = task.derived or any(sensor.derived for sensor in self.sensors.values())
+        self.batch.forward()
+        self.readings = {
+            name: Readings(sense.build(name, self, settings), n, index)
+            for index, (name, settings) in enumerate(self._senses.items())
+        }
+        derived = task.derived or self.robot.derived or any(one.sensor.derived for one in self.readings.values())
         self._stage = VELOCITY_STAGE if derived else NO_STAGE  # how far derived fields describe the new state
-        self._readings = {k: np.zeros((n, *s.space.shape), s.space.dtype) for k, s in self.sensors.items()}
-        observation = task.observe(self)
-        shapes = (observation.shape[1:], (task.goal_size,), (task.goal_size,))
+        self.deepen()
+        shapes = (task.observe(self).shape[1:], (task.goal_size,), (task.goal_size,))
         goals = {k: Box(-LIMIT, LIMIT, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
-        self.spaces: dict[str, Space] = {**goals, **{name: sensor.space for name, sensor in self.sensors.items()}}
+        self.spaces: dict[str, Space] = {**goals, **{k: one.sensor.space for k, one in self.readings.items()}}
 
     # -- an episode ---------------------------------------------------------------------------------------------
 
-    def reset(self, ids: np.ndarray | None = None, seeds: Sequence[int | None] | None = None) -> dict[str, np.ndarray]:
+    def reset(
+        self,
+        ids: np.ndarray | None = None,
+        seeds: Sequence[int | None] | None = None,
+        session: int | None = None,
+        factors: Chosen = None,
+        task_id: int | None = None,
+    ) -> dict[str, np.ndarray]:
         """Start new episodes in worlds `ids` (all by default); a seed of None goes on with the world's generator.
+
+        Args:
+            ids: which worlds.
+            seeds: one each.
+            session: which session the episodes are visits of, over the engine's own; without any, a seed begins a
+                session of its own, and no seed goes on with the world's latest.
+            factors: causes of these episodes alone, as the engine's own argument, which they go before.
+            task_id: a numbered start and goal, the same for every seed.
 
         Returns the observation of all worlds, each (n, *shape).
         """
-        ids = self._all if ids is None else np.asarray(ids, np.int32)
+        ids = self.all if ids is None else np.asarray(ids, np.int32)
         for i, seed in zip(ids, seeds or [None] * len(ids), strict=True):
             if seed is not None:
                 self.rngs[i] = seeding.np_random(seed)[0]
+            self.sessions.begin(int(i), seed, session, self.rngs[i])
         self.batch.reset(ids, stage=NO_STAGE)
         for i in ids:
-            self.task.reset(self, int(i), self.rngs[i])
+            rng = self.rngs[i] if task_id is None else np.random.default_rng([TASK_SALT, task_id])
+            self.noise_keys[i] = noise_key(rng)
+            self.causes.begin(int(i), factors, self.noise_keys[i])
+            self.task.reset(self, int(i), rng)
         self.batch.forward(ids)
-        self.steps[ids] = 0
+        self.qvel_before[ids] = self.robot.qvel[ids]
+        self.steps[ids] = self.held[ids] = 0
         self.alive[ids] = True
-        self._read(ids, self.sensors)
+        self.deepen()
+        for one in self.readings.values():
+            one.fill(self, ids)
         return self.observe()
 
     def step(
@@ -117,20 +155,26 @@ class WorldEnv:
             ValueError: the action has another shape or a value that is not finite, named by index; nothing moved.
             RuntimeError: a world was not reset before its first step or after its end.
         """
-        action, clipped = self._check_action(action, mask)
+        action, clipped = check_action(action, self._action_shape, mask, self.strict)
         ended = ~self.alive if mask is None else mask & ~self.alive
         if np.count_nonzero(ended):
             raise RuntimeError(f"step() of world {int(np.argmax(ended))} before reset(), or after its end")
+        if self._before is not None:
+            self._before(self, action, self._every if mask is None else mask)
         self.robot.apply(action)
         broken = self._advance(mask)
         self.steps += 1 if mask is None else mask
-        self._sense(mask, broken)
+        if self._after is not None:
+            self._after(self, self._every if mask is None else mask)
+        for one in self.readings.values():
+            one.refresh(self, mask, broken)
         observation = self.observe()
         state, achieved = observation["observation"], observation["achieved_goal"]
-        success = self.task.success(achieved, self.goal)
+        success = self._lasting(self.task.success(achieved, self.goal), mask)
         reward = self.task.reward(achieved, self.goal, state)
-        self.alive &= ~success if broken is None else ~(success | broken)
-        return observation, reward, success, self._info(success, clipped, broken, state)
+        over = success if self._failure is None else success | self._failure(achieved, self.goal, state)
+        self.alive &= ~over if broken is None else ~(over | broken)
+        return observation, reward, over, self._info(success, clipped, broken, state)
 
     def observe(self) -> dict[str, np.ndarray]:
         """What all worlds sense now: fresh arrays, each (n, *shape)."""
@@ -139,8 +183,8 @@ class WorldEnv:
             "achieved_goal": self.task.achieved(self),
             "desired_goal": self.goal.copy(),
         }
-        for name, reading in self._readings.items():
-            observation[name] = reading.copy()
+        for name, one in self.readings.items():
+            observation[name] = one.told(self)
         return observation
 
     def info(self) -> dict[str, np.ndarray]:
@@ -151,63 +195,80 @@ class WorldEnv:
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray | float:
         """Reward of (..., goal_size) pairs; `info["observation"]`, where given, feeds the terms that need it."""
-        achieved, desired, shape = self._pairs(achieved, desired)
-        reward = self.task.reward(achieved, desired, _observations(info))
+        achieved, desired, shape = pairs(achieved, desired, self.task.goal_size)
+        reward = self.task.reward(achieved, desired, observations(info))
         return reward.reshape(shape) if shape else float(reward[0])
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: Any = None) -> np.ndarray | bool:
-        """Whether the task is done at (..., goal_size) pairs: success ends an episode."""
-        achieved, desired, shape = self._pairs(achieved, desired)
+        """Whether the episode ends at (..., goal_size) pairs. Where success must last, once counts as lasting."""
+        achieved, desired, shape = pairs(achieved, desired, self.task.goal_size)
         done = self.task.success(achieved, desired)
+        if self._failure is not None:
+            done = done | self._failure(achieved, desired, observations(info))
         return done.reshape(shape) if shape else bool(done[0])
 
-    def _pairs(self, achieved: Any, desired: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-        """Goals as (pairs, goal_size) twice, and the shape (...) of what is asked."""
-        achieved, desired = np.asarray(achieved, float), np.asarray(desired, float)
-        size = self.task.goal_size
-        if achieved.shape != desired.shape or achieved.shape[-1:] != (size,):
-            raise ValueError(f"goals have shapes {achieved.shape} and {desired.shape}, expected (..., {size}) twice")
-        return achieved.reshape(-1, size), desired.reshape(-1, size), achieved.shape[:-1]
+    # -- causes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def factors(self) -> dict[str, np.ndarray]:
+        """The factors' values now, (n, ...) each."""
+        return self.causes.values
+
+    def factor_space(self, split: str = "training") -> Dict:
+        """The factors with their ranges, to learn in ("training") or to be tested in ("held_out")."""
+        return space(self.causes.factors, split)
+
+    def intervene(self, values: Mapping[str, Any], worlds: Sequence[int] | None = None) -> None:
+        """Set factors by name, now, in `worlds` (all by default): a value for all, or one each; others stay.
+
+        Raises ValueError for an unknown name, a wrong shape or a value that makes no sense.
+        """
+        self.causes.intervene(values, self.all if worlds is None else np.asarray(worlds, np.int32))
+        self.deepen()
+
+    def propose(self, world: int, values: Mapping[str, Any]) -> None:
+        """For `Task.reset`: set factors of an episode by the task's own draw; what the user has chosen stays."""
+        self.causes.propose(world, values)
+
+    def counterfactual(
+        self, snapshot: Snapshot, values: Mapping[str, Any], actions: np.ndarray, world: int = 0
+    ) -> list[Told]:
+        """Live `actions` (T, A) from a snapshot under other causes, in one world, which is then put back.
+
+        Returns (observation, reward, terminated, info) of each step, up to the episode's end.
+        """
+        return counterfactual(self, snapshot, values, actions, world)
+
+    def field(self, name: str) -> np.ndarray:
+        """A field of MuJoCo's model, a row a world, (n, ...), live: for colours and lamps. Each episode begins with
+        the compiled model's values; snapshots hold it."""
+        return self.causes.field(name)
+
+    def model_of(self, world: int) -> mujoco.MjModel:
+        """The model of one world with all its causes; valid until the next call."""
+        return self.causes.model_of(world)
+
+    def session_rng(self, world: int) -> np.random.Generator:
+        """The generator of what stays the same over all episodes of a world's session; each call begins it anew."""
+        return self.sessions.rng(world)
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 
     def get_state(self, world: int = 0) -> Snapshot:
         """All of one world, copied."""
-        return Snapshot(
-            physics=self.batch.state[world].copy(),
-            goal=self.goal[world].copy(),
-            hidden={name: value[world].copy() for name, value in self.hidden.items()},
-            steps=int(self.steps[world]),
-            readings={name: value[world].copy() for name, value in self._readings.items()},
-            random=copy.deepcopy(self.rngs[world].bit_generator.state),
-        )
+        return take(self, world)
 
     def set_state(self, snapshot: Snapshot, worlds: Sequence[int] | None = None) -> None:
         """Make `worlds` (all by default) copies of a snapshot; what they had lived is dropped.
 
         Senses that the snapshot's engine did not have are read anew. Raises ValueError if it is of another task.
         """
-        if snapshot.physics.shape != (self.batch.nstate,) or snapshot.hidden.keys() != self.hidden.keys():
-            raise ValueError(f"the snapshot is not of this {type(self.task).__name__}: its state differs in size")
-        ids = self._all if worlds is None else np.asarray(worlds, np.int32)
-        self.batch.reset(ids, stage=NO_STAGE)
-        self.batch.state[ids] = snapshot.physics
-        self.batch.forward(ids)
-        self.batch.state[ids] = snapshot.physics  # forward has moved the solver's warm start
-        self.goal[ids] = snapshot.goal
-        for name, value in snapshot.hidden.items():
-            self.hidden[name][ids] = value
-        self.steps[ids] = snapshot.steps
-        for i in ids:
-            self.rngs[i].bit_generator.state = copy.deepcopy(snapshot.random)
-        self.alive[ids] = True
-        self._read(ids, [name for name in self.sensors if name not in snapshot.readings])
-        for name in self.sensors.keys() & snapshot.readings.keys():
-            self._readings[name][ids] = snapshot.readings[name]
+        put(self, snapshot, self.all if worlds is None else np.asarray(worlds, np.int32))
 
     def __reduce__(self) -> tuple:
         """A copy is built from the same arguments and put into the same state, world by world."""
-        arguments = (self._unbound, self.n, tuple(self.sensors), self.batch.nthread, self.strict)
+        senses, threads = self._senses, self.batch.nthread
+        arguments = (self._unbound, self.n, senses, threads, self.strict, self.causes.chosen, self.sessions.fixed)
         worlds = [self.get_state(i) for i in range(self.n)]
         return WorldEnv, arguments, {"worlds": worlds, "rngs": self.rngs, "alive": self.alive}
 
@@ -217,45 +278,32 @@ class WorldEnv:
             self.set_state(snapshot, [i])
         self.alive[:] = state["alive"]
 
-    def eye(self, camera: str, size: int) -> Eye:
-        """The ray camera of that name and size, shared by the senses that look through it."""
-        if (camera, size) not in self._eyes:
-            self._eyes[camera, size] = Eye(self, camera, size)
-        return self._eyes[camera, size]
+    def eye(self, camera: str, width: int, height: int, renderer: str = "ray") -> Eye:
+        """The camera of that name and size, shared by all who look through it."""
+        key = camera, width, height, renderer
+        if key not in self._eyes:
+            self._eyes[key] = Eye(self, *key)
+        return self._eyes[key]
+
+    def close(self) -> None:
+        """Let go of what is outside Python's memory; closing twice is harmless."""
+        while self._eyes:
+            self._eyes.popitem()[1].close()
 
     def moment(self, world: int) -> bytes:
         """What a world's looks depend on: a picture of the same moment need not be made again."""
-        return self.batch.state[world].tobytes()
+        return self.batch.state[world].tobytes() + self.causes.moment(world)
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _check_action(self, action: Any, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """The action as float64 in [-1, 1], and how many entries of each world had to be clipped, (n,)."""
-        action = np.asarray(action)
-        if action.dtype.kind not in "fiu":
-            raise ValueError(f"action has dtype {action.dtype}, expected real numbers")
-        if action.shape != self._action_shape:
-            raise ValueError(f"action has shape {action.shape}, expected {self._action_shape}")
-        action = action.astype(np.float64)
-        if mask is not None:
-            action[~mask] = 0.0
-        inside = np.abs(action) <= 1.0
-        if np.count_nonzero(inside) == inside.size:
-            return action, np.zeros(self.n, np.int64)
-        finite = np.isfinite(action)
-        if not finite.all() or self.strict:
-            world, index = np.argwhere(~inside if finite.all() else ~finite)[0]
-            expected = "outside [-1, 1]" if finite.all() else "not finite"
-            raise ValueError(f"action[{index}] of world {world} is {action[world, index]}, {expected}")
-        return np.clip(action, -1.0, 1.0), (~inside).sum(axis=1)
 
     def _advance(self, mask: np.ndarray | None) -> np.ndarray | None:
         """Run the physics of one env step; the worlds where it failed, (n,) bool, or None."""
         failed = None
+        self.qvel_before[:] = self.robot.qvel
         try:
             self.batch.step(mask, self.robot.substeps, self._stage)
         except SimulationError as error:
-            failed = np.isin(self._all, error.ids)
+            failed = np.isin(self.all, error.ids)
         whole = np.vdot(self.batch.state, self.batch.state) < BROKEN**2  # one quick pass; not for NaN
         if failed is None and whole and not np.count_nonzero(self._warnings):
             return None
@@ -264,46 +312,36 @@ class WorldEnv:
         if not broken.any():
             return None
         self.batch.reset(np.flatnonzero(broken))
+        self.qvel_before[broken] = 0.0
         return broken
 
-    def _sense(self, mask: np.ndarray | None, broken: np.ndarray | None) -> None:
-        """Refresh the readings that are due in the worlds of `mask`, and all readings of the broken ones."""
-        for name, sensor in self.sensors.items():
-            if sensor.every == 1 and mask is None:
-                self._read(self._all, [name])
-                continue
-            due = self.steps % sensor.every == 0
-            due = due if mask is None else due & mask
-            self._read(np.flatnonzero(due if broken is None else due | broken), [name])
+    def _lasting(self, at_goal: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """Where success has lasted as long as it must, (n,) bool."""
+        if self.task.hold == 1:
+            return at_goal
+        held = np.where(at_goal, self.held + 1, 0)
+        self.held[:] = held if mask is None else np.where(mask, held, self.held)
+        return self.held >= self.task.hold
 
-    def _read(self, ids: np.ndarray, names: Iterable[str]) -> None:
-        for name in names:
-            if len(ids):
-                self._readings[name][ids] = self.sensors[name].read(self, ids)
+    def deepen(self) -> None:
+        """Let senses follow the factors: keep as many readings as the longest delay needs, and be noisy or not."""
+        delay, self.noisy = int(self.factors["delay"].max()), bool(self.factors["noise"].any())
+        for one in self.readings.values():
+            one.deepen(delay)
 
     def _info(
         self, success: np.ndarray, clipped: np.ndarray, broken: np.ndarray | None, state: np.ndarray
     ) -> dict[str, np.ndarray]:
-        return {
+        info = {
             "success": success,
             "is_success": success.copy(),
             "clipped": clipped,
             "physics_error": np.zeros(self.n, bool) if broken is None else broken,
+            "cost": np.zeros(self.n) if self._cost is None else self._cost(self),
+            "session": self.session.copy(),
+            "visit": self.visit.copy(),
             "observation": state.copy(),
         }
-
-
-def _observations(info: Any) -> np.ndarray | None:
-    """The observation vectors in an info dict, or in a sequence of them; None where they are not given."""
-    infos = [info] if isinstance(info, dict) else list(info) if info is not None else []
-    if not infos or any("observation" not in one for one in infos):
-        return None
-    return np.concatenate([np.atleast_2d(one["observation"]) for one in infos])
-
-
-def _quiet_log() -> None:
-    """Keep MuJoCo from writing MUJOCO_LOG.TXT into the user's folder: the engine reads the warning counters itself."""
-    if hasattr(mujoco, "MjLogConfig"):
-        config = mujoco.MjLogConfig.get()
-        config.logto_file = config.logto_console = False
-        mujoco.MjLogConfig.set(config)
+        if self._privileged is not None:
+            info |= {f"privileged/{name}": value.copy() for name, value in self._privileged(self).items()}
+        return info

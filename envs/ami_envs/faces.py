@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -14,7 +14,8 @@ from gymnasium.vector.utils import batch_space
 from ami_envs.core import Snapshot, WorldEnv
 from ami_envs.task import Task
 
-PICTURE = 256  # pixels a side of render()
+PICTURE = 256  # pixels a side of render(), by default
+RESET_OPTIONS = ("state", "session", "factors", "task_id")
 
 
 def _spaces(engine: WorldEnv) -> tuple[Dict, Box]:
@@ -46,21 +47,23 @@ class SingleEnv(gymnasium.Env):
     def __init__(
         self,
         task: Task,
-        sensors: Sequence[str] | None = None,
-        threads: int = 1,
-        strict: bool = False,
         render_mode: str | None = None,
+        renderer: str = "ray",
+        width: int = PICTURE,
+        height: int = PICTURE,
+        **engine: Any,
     ) -> None:
-        self.engine = WorldEnv(task, 1, sensors, threads, strict)
+        self.engine = WorldEnv(task, 1, **engine)
         self.observation_space, self.action_space = _spaces(self.engine)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.engine.period)}
-        self.render_mode = _check_render_mode(render_mode)
+        self.render_mode, self._picture = _check_render_mode(render_mode), ("view", width, height, renderer)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        state = _check_options(options, "state").get("state")
+        chosen = dict(_check_options(options, *RESET_OPTIONS))
+        state = chosen.pop("state", None)
         super().reset(seed=seed)
-        self.engine.rngs[0] = self.np_random
-        observation = self.engine.reset()
+        observation = self.engine.reset(seeds=[seed], **chosen)
+        self.np_random = self.engine.rngs[0]
         if state is not None:
             self.set_state(state)
             observation = self.engine.observe()
@@ -97,13 +100,42 @@ class SingleEnv(gymnasium.Env):
         self.engine.set_state(state)
         self.np_random = self.engine.rngs[0]
 
+    @property
+    def factor_space(self) -> Dict:
+        """The factors that can be set, in their training ranges."""
+        return self.engine.factor_space()
+
+    @property
+    def held_out_factor_space(self) -> Dict:
+        """The factors in the ranges kept for tests."""
+        return self.engine.factor_space("held_out")
+
+    def intervene(self, values: Mapping[str, Any]) -> None:
+        """Set factors by name, now; see `WorldEnv.intervene`."""
+        self.engine.intervene(values)
+
+    def counterfactual(self, state: Snapshot, intervention: Mapping[str, Any], actions: np.ndarray) -> list[tuple]:
+        """Live actions (T, A) from a snapshot under other causes, and come back: (observation, reward, terminated,
+        info) of each step, up to the episode's end."""
+        told = self.engine.counterfactual(state, intervention, actions)
+        return [
+            (seen, reward, over, _first({k: v[None] for k, v in info.items()})) for seen, reward, over, info in told
+        ]
+
     def oracle(self) -> np.ndarray:
         """The scripted expert's action, (A,)."""
         return self.engine.task.oracle(self.engine)[0].astype(np.float32)
 
+    def floor(self) -> np.ndarray:
+        """The action, (A,), of the best expert without what the world needs; see `Task.needs`."""
+        return self.engine.task.floor(self.engine)[0].astype(np.float32)
+
     def render(self) -> np.ndarray | None:
-        """The ray camera's picture of the world, (256, 256, 3) uint8; needs no OpenGL."""
-        return self.engine.eye("view", PICTURE).look(self.engine, 0).rgb.copy() if self.render_mode else None
+        """A picture of the world, (height, width, 3) uint8, by default the ray camera's, which needs no OpenGL."""
+        return self.engine.eye(*self._picture).look(self.engine, 0).rgb.copy() if self.render_mode else None
+
+    def close(self) -> None:
+        self.engine.close()
 
 
 class BatchEnv(VectorEnv):
@@ -115,15 +147,17 @@ class BatchEnv(VectorEnv):
         num_envs: int,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
-        sensors: Sequence[str] | None = None,
-        threads: int = 1,
-        strict: bool = False,
         render_mode: str | None = None,
+        renderer: str = "ray",
+        width: int = PICTURE,
+        height: int = PICTURE,
+        **engine: Any,
     ) -> None:
         if autoreset_mode is AutoresetMode.SAME_STEP:
             raise ValueError("autoreset_mode must be NextStep or Disabled")
-        self.engine = WorldEnv(task, num_envs, sensors, threads, strict)
+        self.engine = WorldEnv(task, num_envs, **engine)
         self.num_envs, self.render_mode = num_envs, _check_render_mode(render_mode)
+        self._picture = "view", width, height, renderer
         self.limit = task.max_episode_steps if max_episode_steps is None else max_episode_steps
         fps = round(1 / self.engine.period)
         self.metadata = {**SingleEnv.metadata, "render_fps": fps, "autoreset_mode": autoreset_mode}
@@ -136,15 +170,15 @@ class BatchEnv(VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict, dict]:
-        options = _check_options(options, "state", "reset_mask")
-        mask = self._check_mask(options.get("reset_mask"))
+        chosen = dict(_check_options(options, *RESET_OPTIONS, "reset_mask"))
+        mask, state = self._check_mask(chosen.pop("reset_mask", None)), chosen.pop("state", None)
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds; give one for each, None for no new one")
         ids = np.flatnonzero(mask)
-        observation = self.engine.reset(ids, None if seeds is None else [seeds[i] for i in ids])
-        if options.get("state") is not None:
-            self.engine.set_state(options["state"], ids.tolist())
+        observation = self.engine.reset(ids, None if seeds is None else [seeds[i] for i in ids], **chosen)
+        if state is not None:
+            self.engine.set_state(state, ids.tolist())
             observation = self.engine.observe()
         self._over[ids] = False
         return observation, _masked(self.engine.info(), mask)
@@ -188,11 +222,41 @@ class BatchEnv(VectorEnv):
         """The scripted expert's actions, (n, A)."""
         return self.engine.task.oracle(self.engine).astype(np.float32)
 
+    def floor(self) -> np.ndarray:
+        """The actions, (n, A), of the best expert without what the world needs; see `Task.needs`."""
+        return self.engine.task.floor(self.engine).astype(np.float32)
+
+    @property
+    def factor_space(self) -> Dict:
+        """The factors that can be set in each world, in their training ranges."""
+        return self.engine.factor_space()
+
+    @property
+    def held_out_factor_space(self) -> Dict:
+        """The factors in the ranges kept for tests."""
+        return self.engine.factor_space("held_out")
+
+    def intervene(self, values: Mapping[str, Any], worlds: Sequence[int] | None = None) -> None:
+        """Set factors by name, now, in `worlds` (all by default); see `WorldEnv.intervene`."""
+        self.engine.intervene(values, worlds)
+
+    def get_state(self, world: int) -> Snapshot:
+        """All of one world, copied."""
+        return self.engine.get_state(world)
+
+    def set_state(self, state: Snapshot, worlds: Sequence[int] | None = None) -> None:
+        """Make `worlds` (all by default) copies of a snapshot; each goes on as far as its steps leave time."""
+        self.engine.set_state(state, worlds)
+        self._over[self.engine.all if worlds is None else worlds] = False
+
     def render(self) -> tuple[np.ndarray, ...] | None:
         if not self.render_mode:
             return None
-        eye = self.engine.eye("view", PICTURE)
+        eye = self.engine.eye(*self._picture)
         return tuple(eye.look(self.engine, i).rgb.copy() for i in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.engine.close()
 
 
 def _first(info: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -14,13 +15,13 @@ from ami_envs.faces import BatchEnv, SingleEnv
 from ami_envs.task import Task
 
 TASKS: dict[str, str | type[Task]] = {
-    "ami/Reach-v0": "ami_envs.reach:Reach",
-    "ami/Push-v0": "ami_envs.push:Push",
-    "ami/MazeNav-v0": "ami_envs.mazenav:MazeNav",
+    "ami/Reach-v0": "ami_envs.worlds.reach:Reach",
+    "ami/Push-v0": "ami_envs.worlds.push:Push",
+    "ami/MazeNav-v0": "ami_envs.worlds.mazenav:MazeNav",
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
-ENGINE_OPTIONS = ("sensors", "threads", "strict", "render_mode")
+ENGINE_OPTIONS = ("sensors", "threads", "strict", "factors", "session", "render_mode", "renderer", "width", "height")
 
 
 def register(id: str, task: str | type[Task]) -> None:
@@ -29,13 +30,19 @@ def register(id: str, task: str | type[Task]) -> None:
     Args:
         id: "namespace/Name-v0".
         task: the Task class, or "module:Class" to import it when it is first made.
+
+    Raises:
+        ValueError: another environment has that id.
     """
+    if id in gymnasium.registry and _name(TASKS.get(id, "")) != _name(task):
+        raise ValueError(f"the id {id} is taken: give the world another name or namespace")
+    limit = _class(task).max_episode_steps
     TASKS[id] = task
     gymnasium.register(
         id=id,
         entry_point=ENTRY_POINT,
         vector_entry_point="ami_envs.registry:make_batch",
-        max_episode_steps=load(id).max_episode_steps,
+        max_episode_steps=limit,
         kwargs={"task": id},
     )
 
@@ -65,11 +72,21 @@ def is_ours(spec: EnvSpec) -> bool:
 
 def load(id: str) -> type[Task]:
     """The Task class behind a registered id."""
-    task = TASKS[id]
+    return _class(TASKS[id])
+
+
+def _class(task: str | type[Task]) -> type[Task]:
+    """A Task class, imported where only its name is given."""
     if not isinstance(task, str):
         return task
     module, _, name = task.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def has_sessions(id: str, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a world of that id, made with these options, keeps something over its episodes."""
+    known = options(id)
+    return load(id)(**{name: value for name, value in kwargs.items() if name in known}).sessions
 
 
 def options(id: str) -> dict[str, Any]:
@@ -97,8 +114,14 @@ def _make_task(id: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
     """The task, and the options left for the engine; raises TypeError for one that neither has."""
     engine = {name: value for name, value in kwargs.items() if name in ENGINE_OPTIONS}
     own = {name: value for name, value in kwargs.items() if name not in engine}
+    engine["senses"] = engine.pop("sensors", None)
     known = options(id)
     for name in own:
         if name not in known:
             raise TypeError(f"{id} has no option {name!r}; there are {', '.join((*known, *ENGINE_OPTIONS))}")
     return load(id)(**own), engine
+
+
+def _name(task: str | type[Task]) -> str:
+    """`module:Class` of a task however it was given."""
+    return task if isinstance(task, str) else f"{task.__module__}:{task.__qualname__}"

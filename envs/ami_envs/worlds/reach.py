@@ -6,23 +6,21 @@ import numpy as np
 
 from ami_envs.core import WorldEnv
 from ami_envs.paths import ASSETS
-from ami_envs.robots import Gantry
-from ami_envs.task import Task, distance
+from ami_envs.task import TabletopTask, distance
 
 
-class Reach(Task):
-    """Success: fingertip within 3 cm of the goal. Observation: fingertip, its velocity, yaw, fingers (m, m/s, rad)."""
+class Reach(TabletopTask):
+    """Success: fingertip within 3 cm of the goal. Observation (12): the hand's place and fingers, and their speeds."""
 
-    robot = Gantry
     scene = ASSETS / "reach" / "reach.xml"
+    derived = False
     goal_size = 3
     max_episode_steps = 50
     radius = 0.03
     low, high = np.array([-0.2, -0.2, 0.03]), np.array([0.2, 0.2, 0.25])
 
     def bind(self, env: WorldEnv) -> None:
-        self._joints, self._velocity = env.robot.qpos[:, :6], env.robot.qvel[:, :6]
-        self._tip = env.batch.site("fingertip").xpos
+        self._tip = env.robot.tip
         self._marker = env.batch.bind("mocap_pos")[:, 0]
 
     def reset(self, env: WorldEnv, i: int, rng: np.random.Generator) -> None:
@@ -30,13 +28,11 @@ class Reach(Task):
         goal = rng.uniform(self.low, self.high)
         while np.linalg.norm(goal - tip) < 0.1:
             goal = rng.uniform(self.low, self.high)
-        self._joints[i] = Gantry.home
-        self._joints[i, :3] = tip
-        env.robot.ctrl[i] = self._joints[i]
+        env.robot.place(i, tip)
         env.goal[i] = self._marker[i] = goal
 
     def observe(self, env: WorldEnv) -> np.ndarray:
-        return np.concatenate([self._joints, self._velocity], axis=1)
+        return env.robot.hand()
 
     def achieved(self, env: WorldEnv) -> np.ndarray:
         return self._tip.copy()

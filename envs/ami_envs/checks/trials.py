@@ -13,7 +13,7 @@ import numpy as np
 
 from ami_envs.faces import BatchEnv, SingleEnv
 from ami_envs.registry import is_ours, load
-from ami_envs.sensors import offered
+from ami_envs.senses import offered
 
 STEPS = 200
 
@@ -48,7 +48,7 @@ class Subject:
 
     def all_senses(self) -> dict[str, Any]:
         """The option that asks for every sense the robot can have; none for others' environments."""
-        return {"sensors": offered(load(self.id).robot)} if self.ours else {}
+        return {"sensors": offered(load(self.id))} if self.ours else {}
 
 
 def difference(one: Any, other: Any, name: str = "") -> str | None:
@@ -95,9 +95,9 @@ def chance(env: gym.Env, rng: np.random.Generator) -> Any:
     return rng.uniform(low, high).astype(space.dtype)
 
 
-def expect_same_from_here(one: gym.Env, other: gym.Env) -> None:
+def expect_same_from_here(one: gym.Env, other: gym.Env, steps: int = STEPS) -> None:
     """Fault if two environments, as they stand, do not go on alike under the same actions."""
-    lives = [[*live(env, None), env.reset(), *live(env, None, steps=20)] for env in (one, other)]
+    lives = [[*live(env, None, steps), env.reset(), *live(env, None, steps=20)] for env in (one, other)]
     for step, (here, there) in enumerate(zip(*lives, strict=True)):
         expect_same(here, there, f"step {step}")
 
@@ -136,9 +136,9 @@ def success_rate(env: BatchEnv, act: Callable[[BatchEnv], np.ndarray]) -> float:
     env.reset(seed=0)
     done, won = np.zeros(env.num_envs, bool), np.zeros(env.num_envs, bool)
     for _ in range(env.limit):
-        _, _, terminated, truncated, _ = env.step(act(env))
+        _, _, terminated, truncated, info = env.step(act(env))
         over = terminated | truncated
-        won |= terminated & ~done
+        won |= info["success"] & ~done
         done |= over
         if over.any():
             env.reset(options={"reset_mask": over})

@@ -7,20 +7,20 @@ import numpy as np
 from ami_envs.core import WorldEnv
 from ami_envs.paths import ASSETS
 from ami_envs.robots import Gantry
-from ami_envs.task import Task, distance
+from ami_envs.task import TabletopTask, distance
 
 
-class Push(Task):
+class Push(TabletopTask):
     """Success: the cube's centre within 3 cm of the goal, in the table's plane.
 
-    Observation (21): fingertip (m), yaw (rad), finger slides, their velocities, the cube's place relative to the
+    Observation (20): fingertip (m), yaw (rad), finger slides, their velocities, the cube's place relative to the
     fingertip (m), cos and sin of four times its yaw (a cube looks the same every quarter turn), its velocity (m/s).
     """
 
-    robot = Gantry
     derived = False
     scene = ASSETS / "push" / "push.xml"
     senses = ("touch",)
+    things = ("cube",)
     goal_size = 2
     max_episode_steps = 60
     radius = 0.03
@@ -28,9 +28,9 @@ class Push(Task):
     behind = 0.045  # metres from the cube's centre to where a push starts
 
     def bind(self, env: WorldEnv) -> None:
-        self._joints, self._velocity = env.robot.qpos[:, :6], env.robot.qvel[:, :6]
-        self._cube, self._cube_velocity = env.robot.qpos[:, 6:13], env.robot.qvel[:, 6:9]
-        self._tip, self._place = self._joints[:, :3], self._cube[:, :3]
+        first = env.robot.joints
+        self._cube, self._cube_velocity = env.robot.qpos[:, first : first + 7], env.robot.qvel[:, first : first + 3]
+        self._tip, self._place = env.robot.tip, self._cube[:, :3]
         self._turn_w, self._turn_z = self._cube[:, 3:4], self._cube[:, 6:7]
         self._marker = env.batch.bind("mocap_pos")[:, 0]
 
@@ -38,19 +38,16 @@ class Push(Task):
         cube, goal, tip = rng.uniform(-self.reach, self.reach, (3, 2))
         while np.linalg.norm(goal - cube) < 0.08:
             goal = rng.uniform(-self.reach, self.reach, 2)
-        self._joints[i] = Gantry.home
-        self._joints[i, :2], self._joints[i, 4:6] = tip, Gantry.closed
-        self._joints[i, 2] = rng.uniform(0.08, 0.15)
-        env.robot.ctrl[i] = self._joints[i]
+        env.robot.place(i, np.append(tip, rng.uniform(0.08, 0.15)), fingers=Gantry.closed)
         yaw = rng.uniform(-np.pi, np.pi)
-        self._cube[i] = (*cube, 0.02, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+        self._cube[i] = (*cube, 0.02 * env.factors["size"][i], np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         self._marker[i] = (*goal, 0.001)
         env.goal[i] = goal
 
     def observe(self, env: WorldEnv) -> np.ndarray:
         relative = self._place - self._tip
         turn = 8.0 * np.arctan2(self._turn_z, self._turn_w)
-        parts = [self._joints, self._velocity, relative, np.cos(turn), np.sin(turn), self._cube_velocity]
+        parts = [env.robot.hand(), relative, np.cos(turn), np.sin(turn), self._cube_velocity]
         return np.concatenate(parts, axis=1)
 
     def achieved(self, env: WorldEnv) -> np.ndarray:

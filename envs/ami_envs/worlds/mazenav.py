@@ -22,8 +22,7 @@ class MazeNav(Task):
 
     Args:
         size: cells a side, 4 to 8; give `max_episode_steps=100 * (size - 2)` along with it.
-        map: "seed", a new map drawn for each episode from its seed, or "fixed", that of `map_seed` in every episode.
-        map_seed: which fixed map.
+        map: "seed", a new map drawn for each episode from its seed, or "fixed", one map a session.
     """
 
     robot = Rover
@@ -35,13 +34,14 @@ class MazeNav(Task):
     radius = 0.3
     braid = 0.25  # share of the walls of a perfect maze that are taken away again: loops, hence choices
 
-    def __init__(self, size: int = 4, map: str = "seed", map_seed: int = 0, reward_type: str = "dense") -> None:
+    def __init__(self, size: int = 4, map: str = "seed", reward_type: str = "dense") -> None:
         super().__init__(reward_type)
         if not 4 <= size <= 8:
             raise ValueError(f"size must be from 4 to 8, not {size}")
         if map not in ("fixed", "seed"):
             raise ValueError(f"map must be 'fixed' or 'seed', not {map!r}")
-        self.size, self.map, self.map_seed = size, map, map_seed
+        self.size, self.map = size, map
+        self.sessions = map == "fixed"
         self._edges = [(c, c + 1) for c in range(size * size) if (c + 1) % size]
         self._edges += [(c, c + size) for c in range(size * (size - 1))]
 
@@ -65,7 +65,7 @@ class MazeNav(Task):
         env.hidden["walls"] = np.zeros((env.n, len(self._edges)), bool)
 
     def reset(self, env: WorldEnv, i: int, rng: np.random.Generator) -> None:
-        walls = self.draw_map(rng if self.map == "seed" else np.random.default_rng(self.map_seed))
+        walls = self.draw_map(rng if self.map == "seed" else env.session_rng(i))
         env.hidden["walls"][i] = walls
         for index, (a, b) in enumerate(self._edges):
             middle = (self.centre(a) + self.centre(b)) / 2
