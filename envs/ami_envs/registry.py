@@ -18,6 +18,12 @@ TASKS: dict[str, str | type[Task]] = {
     "ami/Reach-v0": "ami_envs.worlds.reach:Reach",
     "ami/Push-v0": "ami_envs.worlds.push:Push",
     "ami/MazeNav-v0": "ami_envs.worlds.mazenav:MazeNav",
+    "ami/Stack-v0": "ami_envs.worlds.stack:Stack",
+    "ami/Recall-v0": "ami_envs.worlds.recall:Recall",
+    "ami/CueDelay-v0": "ami_envs.worlds.cuedelay:CueDelay",
+    "ami/Levers-v0": "ami_envs.worlds.levers:Levers",
+    "ami/Lane-v0": "ami_envs.worlds.lane:Lane",
+    "ami/Depot-v0": "ami_envs.worlds.depot:Depot",
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
