@@ -1,38 +1,61 @@
-"""How fast the parts are: `python benchmarks/speed.py [--json FILE]`.
+"""How fast the worlds and the parts are, as Markdown tables: `python benchmarks/speed.py [--json FILE]`.
 
-Everything is CPU time (`time.process_time_ns`), so that other work on the machine hurts little; what is compared runs
-in turns, round by round, so that what does hurt hurts both. A figure is the median over the rounds, with its range.
-A new row is one more function in `ROWS`.
+Everything is CPU time (`time.process_time_ns`), so that other work on the machine hurts little. Every world and what it
+is compared with have one turn in each round, so that what does hurt hurts all. A figure is the median over the rounds,
+with its range; a ratio is taken within each round. A new part is one more function in `PARTS`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import mujoco
 import numpy as np
 import torch
 import tyro
+from gymnasium.vector import AutoresetMode
+from mujoco.batch import MODEL_FIELDS
+from others import Child, Walk
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.brains import shipped_path
+from ami_agent.console import progress
 from ami_agent.environment import Environment
 from ami_agent.files import write_json
 from ami_agent.learning.learner import Learner
 from ami_agent.protocols import Batch
 from ami_agent.runs import hardware, versions
 from ami_envs.core import Snapshot, WorldEnv
-from ami_envs.registry import TASKS, load
+from ami_envs.registry import TASKS, load, options
 
-ROUNDS = 9
-STEPS = 60  # env steps of a recorded sequence
-FRAMES = 10  # pictures a round
-FAR = 10.0  # metres: a goal there keeps an episode from ending, and costs the same
+BATCHES = (1, 64)  # worlds at once
+STEPS = 40  # env steps of a recorded sequence, at most
+EPISODES = 8  # sequences of a single world
+BUDGET = 0.15  # CPU-seconds of a turn, about
+FRAMES = 10  # pictures a turn
+ONE_OBJECT: dict[str, dict[str, Any]] = {"ami/Push-v0": {}, "ami/Stack-v0": {"n": 1}}  # a gantry and one thing to move
+REACHER, CUBE = "Gymnasium Reacher-v5", "OGBench cube-single-v0"
+NO_CUBE = (
+    "not measured: `python -m venv /tmp/ogbench-env`, `/tmp/ogbench-env/bin/pip install ogbench==1.2.2 mujoco==4.0.0`, "
+    "then `--ogbench-python /tmp/ogbench-env/bin/python`"
+)
+WORLDS_HEAD = f"""
+| world | worlds | env steps/CPU-s, own senses | engine step, us | bare `mj_step`, us | engine / bare | / {CUBE} |
+|---|---|---|---|---|---|---|"""
+MARKS = {
+    " *": "the world changes things between env steps: the loop of `mj_step` is given the state at each",
+    " ~": "the loop of `mj_step` came to other states all the same: its time is of like physics, not the same",
+}
+INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 @dataclass(frozen=True)
@@ -46,18 +69,32 @@ class Row:
     unit: str
     target: str = ""
 
+    def __str__(self) -> str:
+        digits = 0 if self.median >= 1000 else 2
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+
+    def judged(self) -> str:
+        """The figure and whether it keeps to its target, if it has one."""
+        if not self.target:
+            return str(self)
+        sign, bound = self.target.split()
+        kept = self.median <= float(bound) if sign == "<=" else self.median >= float(bound)
+        return f"{self} {self.target}: {'kept' if kept else 'MISSED'}"
+
 
 @dataclass(frozen=True)
 class Recording:
-    """Episodes of n worlds, to be lived again: where they start, and T actions and controls."""
+    """An episode of n worlds, to be lived again: where it starts, and T actions with what the physics got of them."""
 
     start: list[Snapshot]
-    actions: np.ndarray  # (T, n, A)
-    controls: np.ndarray  # (T, n, nu)
+    models: list[mujoco.MjModel]
+    actions: list[np.ndarray]  # (n, A) each
+    before: list[np.ndarray]  # (n, state) each, as the physics of that step set out
+    controls: list[np.ndarray]  # (n, nu) each
     end: np.ndarray  # (n, state)
 
 
-def row(name: str, values: list[float], unit: str, target: str = "") -> Row:
+def row(name: str, values: Sequence[float], unit: str, target: str = "") -> Row:
     return Row(name, statistics.median(values), min(values), max(values), unit, target)
 
 
@@ -68,150 +105,241 @@ def cpu(work: Callable[[], object]) -> float:
     return (time.process_time_ns() - start) / 1e9
 
 
-def record(env: WorldEnv, seed: int) -> Recording:
-    """Let the oracle, with some noise, live in all worlds; goals are then moved away."""
+def record(task: str, own: dict[str, Any], n: int, seed: int, budget: float = BUDGET) -> Recording:
+    """n worlds under random actions, for `STEPS` or about `budget` CPU-seconds; an end of the task ends nothing."""
+    env = WorldEnv(load(task)(**own), n, senses=())
     rng = np.random.default_rng(seed)
-    env.reset(seeds=[seed * env.n + i for i in range(env.n)])
-    start = [env.get_state(i) for i in range(env.n)]
-    actions, controls = [], []
-    for _ in range(STEPS):
-        noise = 0.3 * rng.standard_normal((env.n, env.robot.action_size))
-        actions.append(np.clip(env.task.oracle(env) + noise, -1, 1))
-        env.step(actions[-1])
-        env.alive[:] = True
+    env.reset(seeds=[seed * n + i for i in range(n)])
+    start = [env.get_state(i) for i in range(n)]
+    actions: list[np.ndarray] = []
+    before: list[np.ndarray] = []
+    controls: list[np.ndarray] = []
+    spent, physics = 0.0, env.batch.step
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        before.append(env.batch.state.copy())
         controls.append(env.robot.ctrl.copy())
-    return Recording(start, np.array(actions), np.array(controls), env.batch.state.copy())
+        physics(*args, **kwargs)
+
+    env.batch.step = watched  # type: ignore[method-assign]
+    while len(actions) < 5 or (len(actions) < STEPS and spent < budget):
+        actions.append(rng.uniform(-1, 1, (n, env.robot.action_size)))
+        spent += cpu(lambda: env.step(actions[-1]))
+        env.alive[:] = True
+    shared = all(env.batch.expanded(name) is None for name in MODEL_FIELDS)
+    models = [env.model if shared else env.batch.get_model(i) for i in range(n)]
+    return Recording(start, models, actions, before, controls, env.batch.state.copy())
 
 
 def relive(env: WorldEnv, recording: Recording) -> float:
     """CPU-seconds of the engine's steps through a recording."""
     for i, snapshot in enumerate(recording.start):
         env.set_state(snapshot, [i])
-    env.goal[:] = FAR
-    actions = list(recording.actions)
 
     def work() -> None:
-        for action in actions:
+        for action in recording.actions:
+            env.alive[:] = True
             env.step(action)
 
     return cpu(work)
 
 
-def relive_bare(env: WorldEnv, data: list[mujoco.MjData], recording: Recording) -> float:
-    """CPU-seconds of a plain loop of `mj_step` through the same; raises RuntimeError if it ends elsewhere."""
-    kind = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-    for one, snapshot in zip(data, recording.start, strict=True):
-        mujoco.mj_setState(env.model, one, snapshot.physics, kind)
-    controls, substeps, model = list(recording.controls), env.robot.substeps, env.model
+class Bare:
+    """A plain loop of `mj_step` through what the engine lived, in the same states under the same controls.
 
-    def work() -> None:
-        for control in controls:
-            for one, target in zip(data, control, strict=True):
-                one.ctrl[:] = target
-                for _ in range(substeps):
-                    mujoco.mj_step(model, one)
+    Where a world changes things between env steps, the loop is given the state at each, `restated`. `exact` tells
+    whether it ends every recording in the very state that the engine ended in.
+    """
 
-    seconds = cpu(work)
-    state = np.empty(env.batch.nstate)
-    for one, end in zip(data, recording.end, strict=True):
-        mujoco.mj_getState(model, one, state, kind)
-        if not np.array_equal(state, end):
-            raise RuntimeError("the engine and the plain loop of mj_step came to different states")
-    return seconds
+    def __init__(self, recordings: Sequence[Recording], substeps: int) -> None:
+        self._substeps, self.restated = substeps, False
+        self._data = [mujoco.MjData(model) for model in recordings[0].models]
+        self.restated = not all(self._agrees(each) for each in recordings)
+        self.exact = not self.restated or all(self._agrees(each) for each in recordings)
 
+    def relive(self, recording: Recording) -> float:
+        """CPU-seconds of the loop through a recording."""
+        worlds = list(zip(recording.models, self._data, strict=True))
+        for (model, data), snapshot in zip(worlds, recording.start, strict=True):
+            mujoco.mj_setState(model, data, snapshot.physics, INTEGRATION)
+        inputs = [list(each) for each in (recording.before if self.restated else recording.controls)]
+        substeps, restated = self._substeps, self.restated
 
-def engine_rows() -> Iterator[Row]:
-    """The engine's whole env step against the physics alone, in the same states under the same actions."""
-    for n, episodes, target in ((1, 8, "<= 1.30"), (64, 1, "<= 1.15")):
-        env = WorldEnv(load("ami/Push-v0")(), n, senses=())
-        recordings = [record(env, seed) for seed in range(episodes)]
-        data = [mujoco.MjData(env.model) for _ in range(n)]
-        ours, bare = [], []
-        for _ in range(ROUNDS):
-            ours.append(sum(relive(env, recording) for recording in recordings))
-            bare.append(sum(relive_bare(env, data, recording) for recording in recordings))
-        each = 1e6 / (episodes * STEPS * n)
-        worlds = "1 world" if n == 1 else f"{n} worlds"
-        yield row(f"Push, {worlds}: engine step", [seconds * each for seconds in ours], "us")
-        yield row(f"Push, {worlds}: ten mj_step", [seconds * each for seconds in bare], "us")
-        ratios = [a / b for a, b in zip(ours, bare, strict=True)]
-        yield row(f"Push, {worlds}: ratio", ratios, "x", target)
+        def work() -> None:
+            for values in inputs:
+                for (model, data), value in zip(worlds, values, strict=True):
+                    if restated:
+                        mujoco.mj_setState(model, data, value, INTEGRATION)
+                    else:
+                        data.ctrl[:] = value
+                    for _ in range(substeps):
+                        mujoco.mj_step(model, data)
 
+        return cpu(work)
 
-def world_rows() -> Iterator[Row]:
-    """Env steps a CPU-second, with joints only and with the world's own senses."""
-    for id in TASKS:
-        for n in (1, 64):
-            for senses, told in (((), "joints only"), (None, "own senses")):
-                env = WorldEnv(load(id)(), n, senses)
-                recording = record(env, 0)
-                seconds = [relive(env, recording) for _ in range(ROUNDS)]
-                rates = [STEPS * n / one for one in seconds]
-                yield row(f"{id} x {n}, {told}", rates, "steps/CPU-s")
+    def _agrees(self, recording: Recording) -> bool:
+        self.relive(recording)
+        state = np.empty(recording.end.shape[1])
+        for model, data, end in zip(recording.models, self._data, recording.end, strict=True):
+            mujoco.mj_getState(model, data, state, INTEGRATION)
+            if not np.array_equal(state, end):
+                return False
+        return True
 
 
-def camera_rows() -> Iterator[Row]:
+class World:
+    """One of our worlds at one size of batch: a turn for Gymnasium's face, the engine and the physics."""
+
+    def __init__(self, id: str, n: int) -> None:
+        own = {name: value for name, value in ONE_OBJECT.get(id, {}).items() if name in options(id)}
+        self.name = " ".join([id, *(f"{name}={value}" for name, value in own.items())])
+        self.n, self.one_object = n, id in ONE_OBJECT
+        count = EPISODES if n == 1 else 1
+        self._recordings = [record(id, own, n, seed, BUDGET / count) for seed in range(count)]
+        self._env = WorldEnv(load(id)(**own), n, senses=())
+        self._bare = Bare(self._recordings, self._env.robot.substeps)
+        made = gymnasium.make_vec(id, n, autoreset_mode=AutoresetMode.DISABLED, **own) if n > 1 else None
+        self._walk = Walk(made or gymnasium.make(id, **own))
+        self.mark = "" if not self._bare.restated else " *" if self._bare.exact else " ~"
+        self.rates: list[float] = []  # env steps a CPU-second through Gymnasium, with the world's own senses
+        self.engine: list[float] = []  # CPU-seconds of the engine's step, joints only
+        self.physics: list[float] = []  # of the plain loop, for the same
+
+    def turn(self) -> None:
+        steps = sum(len(recording.actions) * self.n for recording in self._recordings)
+        self.rates.append(self._walk.rate(BUDGET))
+        self.engine.append(sum(relive(self._env, recording) for recording in self._recordings) / steps)
+        self.physics.append(sum(self._bare.relive(recording) for recording in self._recordings) / steps)
+
+    def rows(self, cube: Sequence[float]) -> list[Row]:
+        """Steps a CPU-second, microseconds of engine and physics, their ratio, and the ratio to the cube's steps."""
+        name, times = f"{self.name} x {self.n}", [a / b for a, b in zip(self.rates, cube, strict=False)]
+        ratios = [a / b for a, b in zip(self.engine, self.physics, strict=True)]
+        rows = [
+            row(f"{name}: own senses", self.rates, "steps/CPU-s"),
+            row(f"{name}: engine step", [1e6 * value for value in self.engine], "us"),
+            row(f"{name}: bare mj_step", [1e6 * value for value in self.physics], "us"),
+            row(
+                f"{name}: engine / bare", ratios, "x", "<= 1.15" if self.n > 1 else "<= 1.30" if self.one_object else ""
+            ),
+        ]
+        target = ">= 10" if self.one_object else ""
+        return rows + ([row(f"{name}: / {CUBE}", times, "x", target)] if times else [])
+
+    def line(self, rows: list[Row]) -> str:
+        """The world's line of the table."""
+        times = rows[4].judged() if len(rows) > 4 else ""
+        cells = [f"`{self.name}`", str(self.n), *map(str, rows[:3]), rows[3].judged() + self.mark, times]
+        return f"| {' | '.join(cells)} |"
+
+
+def world_table(ids: Sequence[str], python: str | None, rounds: int) -> tuple[list[Row], dict[str, str]]:
+    """Measure and print the worlds beside the other suites; the figures, and the versions that OGBench runs with."""
+    with progress(len(ids) * len(BATCHES) * (rounds + 1), "worlds") as advance:
+        worlds = []
+        for id in ids:
+            for n in BATCHES:
+                worlds.append(World(id, n))
+                advance(1, f"{id} x {n}")
+        peers = {REACHER: Child("Reacher-v5", sys.executable)}
+        if python:
+            peers[CUBE] = Child("ogbench:cube-single-v0", python)
+        rates: dict[str, list[float]] = {name: [] for name in peers}
+        for _ in range(rounds):
+            for name, peer in peers.items():
+                rates[name].append(peer.rate(BUDGET))
+            for world in worlds:
+                world.turn()
+                advance(1, world.name)
+        for peer in peers.values():
+            peer.close()
+    print(WORLDS_HEAD)
+    rows = []
+    for world in worlds:
+        rows += (own := world.rows(rates.get(CUBE, [])))
+        print(world.line(own))
+    for name in (REACHER, CUBE):
+        rate = row(name, rates[name], "steps/CPU-s") if name in rates else None
+        rows += [rate] if rate else []
+        print(f"| {name} | 1 | {rate or NO_CUBE} | | | | |")
+    for mark, meaning in MARKS.items():
+        if any(world.mark == mark for world in worlds):
+            print(f"\n{mark.strip()} {meaning}")
+    return rows, peers[CUBE].versions if python else {}
+
+
+def camera_rows(rounds: int) -> Iterator[Row]:
     """A picture of 64 x 64, colour and depth and segmentation, by rays."""
     for id in ("ami/Push-v0", "ami/MazeNav-v0"):
+        recording = record(id, {}, 1, 0)
         env = WorldEnv(load(id)(), 1, senses=())
-        recording = record(env, 0)
-        eye = env.eye("view", 64)
+        eye = env.eye("view", 64, 64)
         values = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             env.set_state(recording.start[0])
-            env.goal[:] = FAR
             seconds = 0.0
             for action in recording.actions[:FRAMES]:
+                env.alive[:] = True
                 env.step(action)
                 seconds += cpu(lambda: eye.look(env, 0))  # noqa: B023 - called at once
             values.append(seconds / FRAMES * 1e3)
         yield row(f"ray camera 64x64, {id}", values, "CPU-ms", "<= 2.5")
 
 
-def planner_rows() -> Iterator[Row]:
+def planner_rows(rounds: int) -> Iterator[Row]:
     """A decision of the shipped agent: perceive, propose, plan; for one world and for eight at once."""
     brain = Brain.load(shipped_path("ami/Push-v0"))
     for n in (1, 8):
         environment, agent = Environment("ami/Push-v0", n), AmiAgent(brain)
         observation = environment.reset(seeds=list(range(n)))
         agent.reset(np.ones(n, bool))
-        values = [cpu(lambda: [agent.act(observation) for _ in range(FRAMES)]) for _ in range(ROUNDS)]  # noqa: B023
+        values = [cpu(lambda: [agent.act(observation) for _ in range(FRAMES)]) for _ in range(rounds)]  # noqa: B023
         yield row(f"decision in Push, {n} at once", [1e3 * value / (FRAMES * n) for value in values], "CPU-ms each")
 
 
-def update_rows() -> Iterator[Row]:
+def update_rows(rounds: int) -> Iterator[Row]:
     """An update of the shipped brain from 256 windows of 3 steps."""
     brain = Brain.load(shipped_path("ami/Push-v0"))
     senses, actions = brain.spec.senses, brain.spec.action_size
     observation = {name: torch.rand(256, 4, *shape) for name, shape in senses.items()}
     batch = Batch(observation, torch.rand(256, 3, actions), torch.rand(256, 3), torch.zeros(256, 3), torch.ones(256, 3))
     learner, generator = Learner(brain), torch.Generator().manual_seed(0)
-    values = [cpu(lambda: [learner.update(batch, generator) for _ in range(FRAMES)]) for _ in range(ROUNDS)]
+    values = [cpu(lambda: [learner.update(batch, generator) for _ in range(FRAMES)]) for _ in range(rounds)]
     yield row("update, 256 windows of 3 steps", [1e3 * value / FRAMES for value in values], "CPU-ms")
 
 
-ROWS: list[Callable[[], Iterator[Row]]] = [engine_rows, world_rows, camera_rows, planner_rows, update_rows]
+PARTS: list[Callable[[int], Iterator[Row]]] = [camera_rows, planner_rows, update_rows]
 
 
-def main(json: Path | None = None) -> None:
-    """Print the table.
+def main(
+    json: Path | None = None, rounds: int = 9, worlds: tuple[str, ...] = (), ogbench_python: str | None = None
+) -> None:
+    """Print the tables.
 
     Args:
         json: write the figures, the machine and the versions to this file, too.
+        rounds: turns of everything.
+        worlds: ids of our own worlds to measure; all of them by default.
+        ogbench_python: a Python that has OGBench; by default this one, if it has.
     """
+    if unknown := [id for id in worlds if id not in TASKS]:
+        sys.exit(f"no world {unknown[0]!r}; there are {', '.join(TASKS)}")
     torch.set_num_threads(1)
+    python = ogbench_python or (sys.executable if importlib.util.find_spec("ogbench") else None)
     machine = hardware()
-    print(f"{machine['processor']}, {machine['cores']} cores; medians of {ROUNDS} rounds of CPU time, one thread")
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
-    print(f"{'':<40}{'median':>10}{'least':>10}{'most':>10}  unit")
-    rows = []
-    for make in ROWS:
-        for one in make():
+    print(f"{machine['processor']}, {machine['cores']} cores; medians of {rounds} rounds of CPU time, one thread  ")
+    print(", ".join(f"{name} {version}" for name, version in versions().items()), flush=True)
+    rows, peer_versions = world_table(worlds or tuple(TASKS), python, rounds)
+    if peer_versions:
+        print("\nOGBench ran with " + ", ".join(f"{name} {version}" for name, version in peer_versions.items()))
+    print("\n| part | figure | unit |\n|---|---|---|", flush=True)
+    for make in PARTS:
+        for one in make(rounds):
             rows.append(one)
-            figures = "".join(f"{value:>10.{0 if value >= 1000 else 2}f}" for value in (one.median, one.low, one.high))
-            print(f"{one.name:<40}{figures}  {one.unit:<12}{one.target}", flush=True)
+            print(f"| {one.name} | {one.judged()} | {one.unit} |", flush=True)
     if json:
-        write_json(json, {"machine": machine, "versions": versions(), "rows": [asdict(one) for one in rows]})
+        figures = [asdict(one) for one in rows]
+        write_json(json, {"machine": machine, "versions": versions(), "ogbench": peer_versions, "rows": figures})
 
 
 if __name__ == "__main__":
