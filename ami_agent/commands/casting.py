@@ -62,7 +62,7 @@ def cast(config: Config, environment: Environment, device: str, stop: Stop, stac
         return Cast(RandomAgent(size, config.seed))
     if config.agent == "noop":
         return Cast(NoopAgent(size))
-    if config.agent in ("oracle", "oracle-planner"):
+    if config.agent in ("floor", "oracle", "oracle-planner"):
         return Cast(_oracle(config, environment))
     return _ami(config, environment, device, stop, stack)
 
@@ -73,6 +73,10 @@ def _oracle(config: Config, environment: Environment) -> Agent:
         raise UsageError(f"{config.env} has no oracle: only worlds of ami_envs have; try --agent random")
     if config.agent == "oracle":
         return OracleAgent(vector.oracle)
+    if config.agent == "floor":
+        if not vector.engine.task.needs:
+            raise UsageError(f"{config.env} has no floor: it claims to need nothing special; try --agent random")
+        return OracleAgent(vector.floor)
     known = registry.options(environment.spec.environment)
     own = {name: value for name, value in parse_options(config.options).items() if name in known}
     return OraclePlannerAgent(vector.engine, type(vector.engine.task)(**own), seed=config.seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ami_agent.environment import find
 from ami_agent.errors import MissingError, UsageError
+from ami_envs import registry
 
 LARGEST_SEED = 100_000
 
@@ -25,6 +27,14 @@ def parse_options(text: str) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise UsageError(f"--options must be a JSON object such as '{{\"size\": 6}}', not {text!r}")
     return options
+
+
+def in_session(name: str, text: str, seed: int) -> str:
+    """The environment's options, as JSON, with the session that `seed` stands for where its world has sessions."""
+    spec, chosen = find(name), parse_options(text)
+    if registry.is_ours(spec) and registry.has_sessions(spec.id, chosen):
+        return json.dumps({"session": seed, **chosen})
+    return text
 
 
 def pick_device(name: str) -> str:

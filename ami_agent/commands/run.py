@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ import tyro
 from ami_agent import console
 from ami_agent.agent import AgentConfig
 from ami_agent.commands.casting import Cast, cast
-from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options, pick_device
+from ami_agent.commands.common import LARGEST_SEED, check_range, in_session, parse_options, pick_device
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.film import filmstrip, gif
@@ -42,9 +42,10 @@ class Config:
     episodes: int = 20
     """How many to live."""
     seed: int = 0
-    """Of the episodes and of everything the agent draws."""
-    agent: Literal["ami", "random", "noop", "oracle", "oracle-planner"] = "ami"
-    """Who acts: ours, the floors, the world's scripted expert, or our planner on the true simulator."""
+    """Of the episodes and of everything the agent draws; in a world with sessions, which session is visited."""
+    agent: Literal["ami", "random", "noop", "floor", "oracle", "oracle-planner"] = "ami"
+    """Who acts: ours; chance; nobody; the world's scripted expert, without what the world needs (memory, touch) or
+    with it; or our planner on the true simulator."""
     learn: bool = False
     """Go on learning from what is lived."""
     memory: Literal["on", "off", "read-only"] = "on"
@@ -83,6 +84,7 @@ def main(config: Config) -> int:
     """Live the episodes, write the report, and print what was measured."""
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
+    config = replace(config, options=in_session(config.env, config.options, config.seed))
     if config.learn and config.device == "cuda":
         raise UsageError("--learn works on the processor for now; leave --device cuda out")
     environment = Environment(config.env, 1, parse_options(config.options))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
@@ -41,7 +43,7 @@ def intervenes_exactly(subject: Subject) -> None:
     space, held_out = one.factor_space, one.held_out_factor_space
     space.seed(1)
     held_out.seed(2)
-    values, defaults = space.sample(), {k: v[0].copy() for k, v in one.engine.factors.items()}
+    values = space.sample()
     for env in (one, other):
         env.reset(seed=2)
     one.intervene(held_out.sample())
@@ -51,8 +53,9 @@ def intervenes_exactly(subject: Subject) -> None:
     expect_same_from_here(one, other, steps=40)
     for env in (one, other):
         env.reset(seed=2)
+    before = {name: value[0].copy() for name, value in one.engine.factors.items()}
     one.intervene(values)
-    one.intervene(defaults)
+    one.intervene(before)
     expect_same_from_here(one, other, steps=40)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
@@ -15,7 +17,6 @@ from ami_envs.checks.trials import (
 
 SEEDS = 20  # episodes that the success of the oracle and of chance is measured over
 ORACLE_LEAST, CHANCE_MOST = 0.90, 0.10
-FLOOR_SEEDS = 400  # episodes that the floor is measured over
 
 
 def says_something(subject: Subject) -> None:
@@ -50,11 +51,12 @@ def needs_what_it_claims(subject: Subject) -> None:
     claim = task.chance()
     if not task.needs or claim is None:
         return
-    rate = success_rate(subject.batch(FLOOR_SEEDS, autoreset_mode=AutoresetMode.DISABLED), lambda env: env.floor())
-    if abs(rate - claim[0]) > claim[1]:
-        raise Fault(
-            f"without {task.needs} an expert succeeds in {rate:.1%} of {FLOOR_SEEDS} episodes; chance is {claim[0]:.1%}"
-        )
+    chance, tolerance = claim
+    episodes = math.ceil(1 / tolerance**2)  # so that one standard deviation is at most half the tolerance
+    rate = success_rate(subject.batch(episodes, autoreset_mode=AutoresetMode.DISABLED), lambda env: env.floor())
+    if abs(rate - chance) > tolerance:
+        what = f"in {rate:.1%} of {episodes} episodes; chance is {chance:.1%}"
+        raise Fault(f"without {task.needs} an expert succeeds {what}")
 
 
 def keeps_sessions(subject: Subject) -> None:
