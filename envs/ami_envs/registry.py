@@ -23,7 +23,9 @@ TASKS: dict[str, str | type[Task]] = {
     "ami/CueDelay-v0": "ami_envs.worlds.cuedelay:CueDelay",
     "ami/Levers-v0": "ami_envs.worlds.levers:Levers",
     "ami/Lane-v0": "ami_envs.worlds.lane:Lane",
+    "ami/CareCup-v0": "ami_envs.worlds.carecup:CareCup",
     "ami/Depot-v0": "ami_envs.worlds.depot:Depot",
+    "ami/HiddenMass-v0": "ami_envs.worlds.hiddenmass:HiddenMass",
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
