@@ -172,6 +172,8 @@ def find(name: str) -> EnvSpec:
                 console.say(f"the plug-in {plugin.name}{origin} is broken: {plugin.fault}")
         near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry]))
         hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
+        if module and getattr(sys.modules[module], "__file__", None) is None:
+            hint = f"{module} is only a folder here; go into it first, cd {module.partition('.')[0]}"
         raise UsageError(f"no environment {name!r}; {hint}") from error
 
 
@@ -207,7 +209,9 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise UsageError(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        cure = "; run this in the folder that it lies in" if missing else ""
+        raise UsageError(f"module {module} cannot be imported: {type(error).__name__}: {error}{cure}") from error
 
 
 def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:

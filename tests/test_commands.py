@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,15 +11,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from episodes import make
+from PIL import Image
+from rich.console import Console
 
-from ami_agent import cli
+from ami_agent import cli, console
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import Run
+from ami_envs import WorldEnv
 from ami_envs.registry import TASKS
+from ami_envs.senses.gl import NoGraphics
 
 WORLD = """
 import ami_envs
-from ami_envs.reach import Reach
+from ami_envs.worlds.reach import Reach
 
 class Lazy(Reach):
     '''Success: as in Reach. Its oracle does nothing.'''
@@ -57,21 +62,44 @@ def test_env_list(capsys) -> None:
     listed = told(capsys, "env", "list")
     assert [row["id"] for row in listed["environments"]] == list(TASKS) and listed["others"] == []
     push = next(row for row in listed["environments"] if row["id"] == "ami/Push-v0")
-    assert push["robot"] == "gantry" and push["horizon"] == 60 and "rgb" in push["senses"] and push["summary"]
+    assert push["robots"] == ["gantry", "arm7"] and push["horizon"] == 60 and "rgb" in push["senses"]
+    assert push["success"].startswith("the cube's centre within") and push["package"] == "ami_envs"
+    assert all(len(row["success"]) > 10 for row in listed["environments"]) and listed["broken"] == []
     assert "Pendulum-v1" in told(capsys, "env", "list", "--all")["others"]
     code, out, _ = call(capsys, "env", "list")
     assert code == 0 and all(id in out for id in TASKS) and "Pendulum" not in out
+    assert out.count("\n") == 1 + len(TASKS) and "\x1b" not in out, "a line each, plain where it is no terminal"
+
+
+def test_env_list_on_a_terminal(capsys, monkeypatch) -> None:
+    terminal = Console(force_terminal=True, width=100, highlight=False, color_system="standard")
+    monkeypatch.setattr(console, "out", terminal)
+    _, out, _ = call(capsys, "env", "list")
+    assert "\x1b[" in out and out.count("\n") > 1 + len(TASKS) and all(id in out for id in TASKS)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in call(capsys, "env", "list")[1] + call(capsys, "env", "info", "ami/Reach-v0")[1]
 
 
 def test_env_info(capsys) -> None:
     facts = told(capsys, "env", "info", "ami/MazeNav-v0", "--options", '{"size": 5}')
-    assert facts["senses"]["lidar"] == {"shape": [32], "dtype": "float32", "bounds": [0.0, 5.0]}
+    lidar = {"shape": [32], "dtype": "float32", "bounds": [0.0, 5.0], "hz": 20.0, "delay": 0}
+    assert lidar.items() <= facts["senses"]["lidar"].items() and "Distance" in facts["senses"]["lidar"]["about"]
     assert facts["senses"]["observation"]["bounds"] is None
     assert facts["actions"] == {"shape": [3], "dtype": "float32", "bounds": [-1.0, 1.0]}
     assert facts["period"] == 0.05 and facts["oracle"] is True and facts["reward"] == "dense"
-    assert set(facts["options"]) == {"size", "map", "map_seed", "reward_type"}
+    assert {"size", "map", "reward_type"} <= set(facts["options"])
     code, out, _ = call(capsys, "env", "info", "ami_envs:ami/Push-v0")
     assert code == 0 and "(5,) float32 in [-1, 1]" in out and "Success" in out
+    assert "25 Hz" in out and "2.5 to 5" in out and "distance" in out and "gantry (or arm7)" in out
+    factors = told(capsys, "env", "info", "ami/Push-v0")["factors"]
+    assert factors["mass"] == {
+        "training": [0.5, 2.0],
+        "held_out": [2.5, 5.0],
+        "shape": [],
+        "about": "the things' mass, x",
+    }
+    slow = told(capsys, "env", "info", "ami/Reach-v0", "--options", '{"sensors": {"rgb": {"every": 5, "size": 32}}}')
+    assert slow["senses"]["rgb"]["hz"] == 5 and slow["senses"]["rgb"]["shape"] == [32, 32, 3]
     foreign = told(capsys, "env", "info", "Pendulum-v1")
     assert foreign["goal"] is None and foreign["oracle"] is False and "robot" not in foreign
 
@@ -83,7 +111,7 @@ def test_env_info(capsys) -> None:
         (["ami/Psh-v0"], "did you mean ami/Push-v0"),
         (["qqqqqqqq"], "env list --all"),
         (["no_such_module:a/B-v0"], "no_such_module cannot be imported"),
-        (["ami/Push-v0", "--options", '{"colour": 1}'], "no option 'colour'; there are reward_type"),
+        (["ami/Push-v0", "--options", '{"colour": 1}'], "no option 'colour'; there are robot, reward_type"),
         (["ami/Push-v0", "--options", "[1]"], "JSON object"),
     ],
 )
@@ -100,7 +128,7 @@ def test_env_check(capsys, own_world: str) -> None:
     (bad,) = [finding for finding in found["findings"] if finding["fault"]]
     assert bad["check"] == "can_be_solved" and "0.0%" in bad["fault"] and "oracle" in bad["cure"]
     code, out, _ = call(capsys, "env", "check", "Pendulum-v1")
-    assert code == 0 and "keeps 6 of 6 promises" in out and "FAULT" not in out
+    assert code == 0 and "keeps 7 of 7 promises" in out and "FAULT" not in out
 
 
 def test_env_preview(capsys, tmp_path: Path, monkeypatch) -> None:
@@ -112,8 +140,54 @@ def test_env_preview(capsys, tmp_path: Path, monkeypatch) -> None:
     assert code == 2 and "--force" in err
     other = told(capsys, "env", "preview", "ami/Reach-v0", "--force", "--agent", "random", "--out", "new/a.gif")
     assert other["steps"] == 50 and other["success"] is False and (tmp_path / "new" / "a.gif").exists()
-    assert call(capsys, "env", "preview", "ami/Reach-v0", "--out", "a.mp4")[0] == 2
+    assert call(capsys, "env", "preview", "ami/Reach-v0", "--out", "a.avi")[0] == 2
     assert call(capsys, "env", "preview", "ami/Reach-v0", "--out", "a.gif", "--agent", "nobody")[0] == 2
+
+
+def test_env_preview_is_drawn_as_asked(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arm = ["ami/Reach-v0", "--options", '{"robot": "arm7"}', "--size", "32"]
+    film = told(capsys, "env", "preview", *arm, "--out", "arm.gif")
+    assert film["success"] and Image.open("arm.gif").size == (32, 32) and film["pace"] == 1
+    long = ["ami/MazeNav-v0", "--agent", "random", "--seed", "3", "--options", '{"max_episode_steps": 450}']
+    _, out, _ = call(capsys, "env", "preview", *long, "--size", "16", "--out", "long.gif")
+    assert "450 steps, shown 4 times as fast" in out and Image.open("long.gif").n_frames <= 212
+    code, _, err = call(capsys, "env", "preview", "ami/Reach-v0", "--size", "9")
+    assert code == 2 and "--size must lie from 16" in err
+    code, _, err = call(capsys, "env", "preview", "Pendulum-v1", "--agent", "random", "--size", "64")
+    assert code == 2 and "worlds of ami_envs" in err
+
+    def missing(*args: object) -> None:
+        raise NoGraphics("there is no OpenGL here: install it")
+
+    monkeypatch.setattr(WorldEnv, "eye", missing)
+    code, _, err = call(capsys, "env", "preview", "ami/Reach-v0", "--renderer", "gl")
+    assert code == 3 and "no OpenGL here: install it" in err and not Path("ami-reach-v0.gif").exists()
+
+
+def test_env_preview_as_mp4(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["env", "preview", "ami/Reach-v0", "--size", "33", "--out", "a.mp4"]
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        code, _, err = call(capsys, *words)
+        assert code == 3 and "ami-agent[video]" in err and not Path("a.mp4").exists()
+    else:
+        assert call(capsys, *words)[0] == 0 and Path("a.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_env_gallery(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for id in set(TASKS) - {"ami/Reach-v0", "ami/Push-v0"}:
+        monkeypatch.delitem(TASKS, id)
+    drawn = told(capsys, "env", "gallery")
+    assert drawn["worlds"] == ["ami/Reach-v0", "ami/Push-v0"] and drawn["faults"] == {}
+    assert {path.name for path in Path("gallery").iterdir()} == {"ami-reach-v0.png", "ami-push-v0.png", "gallery.png"}
+    picture = Path("gallery", "ami-push-v0.png")
+    assert Image.open(picture).size == (256, 256) and picture.stat().st_size < 60_000
+    code, _, err = call(capsys, "env", "gallery")
+    assert code == 2 and "--force" in err
+    assert call(capsys, "env", "gallery", "--sheet-only", "--out", "sheet")[0] == 0
+    assert [path.name for path in Path("sheet").iterdir()] == ["gallery.png"]
 
 
 @pytest.fixture

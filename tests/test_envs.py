@@ -20,6 +20,10 @@ from ami_envs.worlds.reach import Reach
 WORLDS = [(id, {}) for id in TASKS] + [
     ("ami/MazeNav-v0", {"map": "fixed", "size": 5, "max_episode_steps": 300}),
     ("ami/Push-v0", {"reward_type": "sparse"}),
+    ("ami/Push-v0", {"robot": "arm7"}),
+    ("ami/Stack-v0", {"n": 2, "max_episode_steps": 300}),
+    ("ami/Drawer-v0", {"task": "store", "max_episode_steps": 300}),
+    ("ami/CueDelay-v0", {"variant": "shell", "robot": "arm7"}),
 ]
 IDS = [" ".join([id.removeprefix("ami/"), *map(str, options.values())]) for id, options in WORLDS]
 # What SB3 says of images that are not for a network of pixels: metres, and names of things.

@@ -26,6 +26,7 @@ TASKS: dict[str, str | type[Task]] = {
     "ami/CareCup-v0": "ami_envs.worlds.carecup:CareCup",
     "ami/Depot-v0": "ami_envs.worlds.depot:Depot",
     "ami/HiddenMass-v0": "ami_envs.worlds.hiddenmass:HiddenMass",
+    "ami/Drawer-v0": "ami_envs.worlds.drawer:Drawer",
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
@@ -51,7 +52,7 @@ def register(id: str, task: str | type[Task]) -> None:
         entry_point=ENTRY_POINT,
         vector_entry_point="ami_envs.registry:make_batch",
         max_episode_steps=limit,
-        kwargs={"task": id},
+        kwargs={"world": id},
     )
 
 
@@ -102,19 +103,19 @@ def options(id: str) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in inspect.signature(load(id)).parameters.items()}
 
 
-def make_single(task: str, **kwargs: Any) -> SingleEnv:
-    made, engine = _make_task(task, kwargs)
+def make_single(world: str, **kwargs: Any) -> SingleEnv:
+    made, engine = _make_task(world, kwargs)
     return SingleEnv(made, **engine)
 
 
 def make_batch(
     num_envs: int,
-    task: str,
+    world: str,
     max_episode_steps: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     **kwargs: Any,
 ) -> BatchEnv:
-    made, engine = _make_task(task, kwargs)
+    made, engine = _make_task(world, kwargs)
     return BatchEnv(made, num_envs, max_episode_steps, AutoresetMode(autoreset_mode), **engine)
 
 
