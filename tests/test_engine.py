@@ -14,9 +14,9 @@ import pytest
 
 from ami_envs import Sensor, WorldEnv
 from ami_envs.checks import Subject
+from ami_envs.checks.trials import difference, expect_same_from_here, live
 from ami_envs.registry import TASKS, load, options
 from ami_envs.senses import SENSORS, offered
-from ami_envs.checks.trials import difference, expect_same_from_here, live
 from ami_envs.worlds.reach import Reach
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -36,7 +36,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def trials(monkeypatch):
-    """The processes that were started."""
     started = []
     run = subprocess.run
     monkeypatch.setattr(

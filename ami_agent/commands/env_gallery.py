@@ -111,5 +111,5 @@ def sheet(pictures: Mapping[str, Image.Image]) -> Image.Image:
 def png(image: Image.Image) -> bytes:
     """A small file: 256 colours."""
     file = io.BytesIO()
-    image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()

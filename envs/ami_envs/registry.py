@@ -17,16 +17,16 @@ from ami_envs.task import Task
 TASKS: dict[str, str | type[Task]] = {
     "ami/Reach-v0": "ami_envs.worlds.reach:Reach",
     "ami/Push-v0": "ami_envs.worlds.push:Push",
-    "ami/MazeNav-v0": "ami_envs.worlds.mazenav:MazeNav",
     "ami/Stack-v0": "ami_envs.worlds.stack:Stack",
+    "ami/Drawer-v0": "ami_envs.worlds.drawer:Drawer",
+    "ami/MazeNav-v0": "ami_envs.worlds.mazenav:MazeNav",
     "ami/Recall-v0": "ami_envs.worlds.recall:Recall",
     "ami/CueDelay-v0": "ami_envs.worlds.cuedelay:CueDelay",
     "ami/Levers-v0": "ami_envs.worlds.levers:Levers",
-    "ami/Lane-v0": "ami_envs.worlds.lane:Lane",
-    "ami/CareCup-v0": "ami_envs.worlds.carecup:CareCup",
-    "ami/Depot-v0": "ami_envs.worlds.depot:Depot",
     "ami/HiddenMass-v0": "ami_envs.worlds.hiddenmass:HiddenMass",
-    "ami/Drawer-v0": "ami_envs.worlds.drawer:Drawer",
+    "ami/Depot-v0": "ami_envs.worlds.depot:Depot",
+    "ami/CareCup-v0": "ami_envs.worlds.carecup:CareCup",
+    "ami/Lane-v0": "ami_envs.worlds.lane:Lane",
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
