@@ -32,7 +32,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ami/Stack-v0", {"n": 3, "max_episode_steps": 450}),
     ("ami/Drawer-v0", {"task": "store", "max_episode_steps": 300}),
     ("ami/MazeNav-v0", {"size": 8, "map": "fixed", "max_episode_steps": 600}),
-    ("ami/CueDelay-v0", {"n": 5}),
+    ("ami/CueDelay-v0", {"n": 3}),
     ("ami/CueDelay-v0", {"n": 9}),
     ("ami/CueDelay-v0", {"variant": "shell", "max_episode_steps": 80}),
     ("ami/CareCup-v0", {"robot": "arm7"}),

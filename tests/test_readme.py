@@ -11,6 +11,7 @@ import readme
 
 from ami_agent import cli
 from ami_envs import Task
+from ami_envs.registry import TASKS
 
 ROOT = readme.README.parent
 TEXT = readme.README.read_text(encoding="utf-8")
@@ -41,6 +42,16 @@ def test_commands_parse(line: str) -> None:
 )
 def test_files_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_its_python_runs() -> None:
+    for text in (text for kind, text in BLOCKS if kind == "python"):
+        exec(compile(text, "README.md", "exec"), {})
+
+
+def test_its_table_lists_the_worlds() -> None:
+    section = TEXT.partition("## Worlds")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(ami/\w+-v0)`", section)) == set(TASKS)
 
 
 def test_the_way_to_an_own_world() -> None:

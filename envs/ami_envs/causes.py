@@ -4,6 +4,7 @@ MuJoCo's model that they, or a task's lamps and colours, are written into."""
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
-from ami_envs.factors import SPLITS, Factor, common, space
+from ami_envs.factors import SPLITS, Factor, common
 
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
 
+DERIVING = frozenset(mujoco.MjModel._setconst_inputs)  # fields that MuJoCo derives constants from
 Chosen = str | Mapping[str, Any] | None  # a split to draw from, or values by name
 
 
@@ -29,7 +31,8 @@ class Causes:
     """
 
     def __init__(self, env: WorldEnv, chosen: Chosen = None) -> None:
-        self._env, self.chosen = env, chosen
+        self._env: WorldEnv = weakref.proxy(env)  # no cycle: MuJoCo's memory goes with the engine
+        self.chosen = copy.deepcopy(chosen)
         self.values: dict[str, np.ndarray] = {}
         self.fields: dict[str, np.ndarray] = {}  # of the model, (n, ...), live
         self.factors: dict[str, Factor] = {**common(env), **env.task.factors(env)}
@@ -40,7 +43,7 @@ class Causes:
         self._changed = np.zeros(env.n, bool)
         self._derived = np.zeros(env.n, bool)  # constants differ from the compiled model's
         self._model = copy.copy(env.model)
-        self._check(chosen)
+        self.check(self.chosen)
 
     def field(self, name: str) -> np.ndarray:
         """A field of MuJoCo's model, a row a world: (n, ...), live."""
@@ -91,10 +94,14 @@ class Causes:
         for i in ids:
             if self._changed[i] or self.fields:
                 self._reset(int(i))
-        if values:
-            self.intervene({name: values[name] for name in values if name in self.values}, ids)
+        for name, value in values.items():
+            self.values[name][ids] = value
         for name, row in fields.items():
             self.field(name)[ids] = row
+        self._changed[ids] = bool(values)
+        if DERIVING & fields.keys():
+            self._env.batch.set_const(ids)
+            self._derived[ids] = True
 
     def moment(self, world: int) -> bytes:
         """What a world's looks owe to its causes."""
@@ -113,13 +120,13 @@ class Causes:
     def _draw(self, chosen: Chosen, world: int, key: np.ndarray) -> dict[str, np.ndarray]:
         if isinstance(chosen, str):
             rng = np.random.default_rng([*key, 1])
-            boxes = space(self.factors, chosen).spaces
-            drawn = {name: rng.uniform(box.low, box.high) for name, box in boxes.items()}  # type: ignore[attr-defined]
-            return {name: np.rint(v) if self.factors[name].whole else np.asarray(v) for name, v in drawn.items()}
+            return {name: self.factors[name].draw(rng, chosen) for name in self.factors}
+        if not isinstance(chosen, Mapping | None):
+            raise ValueError(f"factors are 'training', 'held_out' or values by name, not {chosen!r}")
         n = self._env.n
         return {name: self._find(name).check(name, value, n)[world] for name, value in (chosen or {}).items()}
 
-    def _check(self, chosen: Chosen) -> None:
+    def check(self, chosen: Chosen) -> None:
         """ValueError for a choice that no episode could begin with."""
         if isinstance(chosen, str) and chosen not in SPLITS:
             raise ValueError(f"factors are 'training', 'held_out' or values by name, not {chosen!r}")

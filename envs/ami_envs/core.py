@@ -13,12 +13,10 @@ from gymnasium.utils import seeding
 from mujoco.batch import Batch, SimulationError
 
 from ami_envs import senses as sense
-from ami_envs.actions import check_action
 from ami_envs.causes import Causes, Chosen
 from ami_envs.factors import space
-from ami_envs.goals import observations, pairs
-from ami_envs.mjcf import quiet_log
-from ami_envs.readings import Readings, noise_key
+from ami_envs.inputs import Worlds, check_action, observations, pairs, whole, world_ids
+from ami_envs.readings import Readings, follow, noise_key
 from ami_envs.scenes import compile_task
 from ami_envs.senses import Eye, Senses
 from ami_envs.sessions import Sessions
@@ -58,12 +56,9 @@ class WorldEnv:
         factors: Chosen = None,
         session: int | None = None,
     ) -> None:
-        quiet_log()
-        if n < 1:
-            raise ValueError(f"n, the number of worlds, must be 1 or more, not {n}")
         self._unbound = task
         self.task = task = copy.copy(task)  # `bind` makes it this engine's own
-        self.n, self.strict = n, strict
+        self.n, self.strict = whole("n, the number of worlds,", n, 1), strict
         self._senses = sense.settle(task.senses if senses is None else senses, task)
         self.model = compile_task(task, self._senses)
         self.batch = Batch(self.model, n, nthread=threads)
@@ -77,6 +72,7 @@ class WorldEnv:
         self.session, self.visit = self.sessions.session, self.sessions.visit
         self.rngs = [np.random.default_rng() for _ in range(n)]
         self.noise_keys = np.zeros((n, 2), np.uint64)
+        self.noisy = False  # whether any sense of any world is, by its factor
         self.alive = np.zeros(n, bool)  # between reset and the end of the task
         self.all = np.arange(n, dtype=np.int32)
         self._every = np.ones(n, bool)
@@ -88,12 +84,11 @@ class WorldEnv:
         task.bind(self)
         self.batch.forward()
         self.readings = {
-            name: Readings(sense.build(name, self, settings), n, index)
-            for index, (name, settings) in enumerate(self._senses.items())
+            name: Readings(sense.build(name, self, settings), n, name) for name, settings in self._senses.items()
         }
         derived = task.derived or self.robot.derived or any(one.sensor.derived for one in self.readings.values())
         self._stage = VELOCITY_STAGE if derived else NO_STAGE  # how far derived fields describe the new state
-        self.deepen()
+        follow(self)
         shapes = (task.observe(self).shape[1:], (task.goal_size,), (task.goal_size,))
         goals = {k: Box(-LIMIT, LIMIT, shape, np.float64) for k, shape in zip(GOAL_KEYS, shapes, strict=True)}
         self.spaces: dict[str, Space] = {**goals, **{k: one.sensor.space for k, one in self.readings.items()}}
@@ -116,26 +111,31 @@ class WorldEnv:
             session: which session the episodes are visits of, over the engine's own; without any, a seed begins a
                 session of its own, and no seed goes on with the world's latest.
             factors: causes of these episodes alone, as the engine's own argument, which they go before.
-            task_id: a numbered start and goal, the same for every seed.
+            task_id: a numbered start and goal, the same for every seed; in a session of that number, if none is given.
+
+        Nothing has changed where a ValueError is raised for one of these.
 
         Returns the observation of all worlds, each (n, *shape).
         """
-        ids = self.all if ids is None else np.asarray(ids, np.int32)
+        ids = world_ids(ids, self.n)
+        self.causes.check(factors)
+        session = self.sessions.check(session, task_id)
+        self.alive[ids] = False  # should a task's own reset raise
         for i, seed in zip(ids, seeds or [None] * len(ids), strict=True):
             if seed is not None:
                 self.rngs[i] = seeding.np_random(seed)[0]
             self.sessions.begin(int(i), seed, session, self.rngs[i])
+            self.noise_keys[i] = noise_key(self.rngs[i])
+            self.causes.begin(int(i), factors, self.noise_keys[i])
         self.batch.reset(ids, stage=NO_STAGE)
         for i in ids:
             rng = self.rngs[i] if task_id is None else np.random.default_rng([TASK_SALT, task_id])
-            self.noise_keys[i] = noise_key(rng)
-            self.causes.begin(int(i), factors, self.noise_keys[i])
             self.task.reset(self, int(i), rng)
         self.batch.forward(ids)
         self.qvel_before[ids] = self.robot.qvel[ids]
         self.steps[ids] = self.held[ids] = 0
         self.alive[ids] = True
-        self.deepen()
+        follow(self)
         for one in self.readings.values():
             one.fill(self, ids)
         return self.observe()
@@ -161,7 +161,10 @@ class WorldEnv:
             raise RuntimeError(f"step() of world {int(np.argmax(ended))} before reset(), or after its end")
         if self._before is not None:
             self._before(self, action, self._every if mask is None else mask)
+        standing = None if mask is None else self.robot.ctrl[~mask]
         self.robot.apply(action)
+        if mask is not None:
+            self.robot.ctrl[~mask] = standing
         broken = self._advance(mask)
         self.steps += 1 if mask is None else mask
         if self._after is not None:
@@ -173,7 +176,10 @@ class WorldEnv:
         success = self._lasting(self.task.success(achieved, self.goal), mask)
         reward = self.task.reward(achieved, self.goal, state)
         over = success if self._failure is None else success | self._failure(achieved, self.goal, state)
-        self.alive &= ~over if broken is None else ~(over | broken)
+        if broken is not None:
+            success, over = success & ~broken, over & ~broken  # of a state that is the model's default
+        ends = over if broken is None else over | broken
+        self.alive &= ~(ends if mask is None else ends & mask)
         return observation, reward, over, self._info(success, clipped, broken, state)
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -196,7 +202,7 @@ class WorldEnv:
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray | float:
         """Reward of (..., goal_size) pairs; `info["observation"]`, where given, feeds the terms that need it."""
         achieved, desired, shape = pairs(achieved, desired, self.task.goal_size)
-        reward = self.task.reward(achieved, desired, observations(info))
+        reward = self.task.reward(achieved, desired, observations(info, len(achieved)))
         return reward.reshape(shape) if shape else float(reward[0])
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: Any = None) -> np.ndarray | bool:
@@ -204,7 +210,7 @@ class WorldEnv:
         achieved, desired, shape = pairs(achieved, desired, self.task.goal_size)
         done = self.task.success(achieved, desired)
         if self._failure is not None:
-            done = done | self._failure(achieved, desired, observations(info))
+            done = done | self._failure(achieved, desired, observations(info, len(achieved)))
         return done.reshape(shape) if shape else bool(done[0])
 
     # -- causes ---------------------------------------------------------------------------------------------------
@@ -218,13 +224,14 @@ class WorldEnv:
         """The factors with their ranges, to learn in ("training") or to be tested in ("held_out")."""
         return space(self.causes.factors, split)
 
-    def intervene(self, values: Mapping[str, Any], worlds: Sequence[int] | None = None) -> None:
+    def intervene(self, values: Mapping[str, Any], worlds: Worlds = None) -> None:
         """Set factors by name, now, in `worlds` (all by default): a value for all, or one each; others stay.
 
         Raises ValueError for an unknown name, a wrong shape or a value that makes no sense.
         """
-        self.causes.intervene(values, self.all if worlds is None else np.asarray(worlds, np.int32))
-        self.deepen()
+        before = self.factors["delay"].astype(int)
+        self.causes.intervene(values, world_ids(worlds, self.n))
+        follow(self, before)
 
     def propose(self, world: int, values: Mapping[str, Any]) -> None:
         """For `Task.reset`: set factors of an episode by the task's own draw; what the user has chosen stays."""
@@ -258,12 +265,13 @@ class WorldEnv:
         """All of one world, copied."""
         return take(self, world)
 
-    def set_state(self, snapshot: Snapshot, worlds: Sequence[int] | None = None) -> None:
+    def set_state(self, snapshot: Snapshot, worlds: Worlds = None) -> None:
         """Make `worlds` (all by default) copies of a snapshot; what they had lived is dropped.
 
-        Senses that the snapshot's engine did not have are read anew. Raises ValueError if it is of another task.
+        Senses that the snapshot's engine had not, or otherwise, are read anew. Raises ValueError if it is of another
+        task or of other options.
         """
-        put(self, snapshot, self.all if worlds is None else np.asarray(worlds, np.int32))
+        put(self, snapshot, world_ids(worlds, self.n))
 
     def __reduce__(self) -> tuple:
         """A copy is built from the same arguments and put into the same state, world by world."""
@@ -309,6 +317,7 @@ class WorldEnv:
             return None
         broken = self._warnings.any(axis=1) | ~(np.abs(self.batch.state).max(axis=1) < BROKEN)
         broken = broken if failed is None else broken | failed
+        broken = broken if mask is None else broken & mask
         if not broken.any():
             return None
         self.batch.reset(np.flatnonzero(broken))
@@ -323,12 +332,6 @@ class WorldEnv:
         self.held[:] = held if mask is None else np.where(mask, held, self.held)
         return self.held >= self.task.hold
 
-    def deepen(self) -> None:
-        """Let senses follow the factors: keep as many readings as the longest delay needs, and be noisy or not."""
-        delay, self.noisy = int(self.factors["delay"].max()), bool(self.factors["noise"].any())
-        for one in self.readings.values():
-            one.deepen(delay)
-
     def _info(
         self, success: np.ndarray, clipped: np.ndarray, broken: np.ndarray | None, state: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -337,7 +340,7 @@ class WorldEnv:
             "is_success": success.copy(),
             "clipped": clipped,
             "physics_error": np.zeros(self.n, bool) if broken is None else broken,
-            "cost": np.zeros(self.n) if self._cost is None else self._cost(self),
+            "cost": np.zeros(self.n) if self._cost is None else np.array(self._cost(self), float),
             "session": self.session.copy(),
             "visit": self.visit.copy(),
             "observation": state.copy(),

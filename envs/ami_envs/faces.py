@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ami_envs.core import Snapshot, WorldEnv
+from ami_envs.inputs import Worlds, world_ids
 from ami_envs.task import Task
 
 PICTURE = 256  # pixels a side of render(), by default
@@ -27,6 +29,15 @@ def _check_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any
     if unknown:
         raise ValueError(f"reset() has no option {unknown[0]!r}; there are {', '.join(known)}")
     return options or {}
+
+
+def _chosen(options: dict[str, Any] | None, *more: str) -> tuple[dict[str, Any], Snapshot | None]:
+    """What a reset is asked for, and the state to begin with: a state has its own causes, session and start."""
+    chosen = dict(_check_options(options, *RESET_OPTIONS, *more))
+    state = chosen.pop("state", None)
+    if state is not None and (both := [name for name in chosen if name in RESET_OPTIONS and chosen[name] is not None]):
+        raise ValueError(f"reset() takes no {both[0]!r} beside 'state'; intervene() after it")
+    return chosen, state
 
 
 def _check_render_mode(mode: str | None) -> str | None:
@@ -59,11 +70,10 @@ class SingleEnv(gymnasium.Env):
         self.render_mode, self._picture = _check_render_mode(render_mode), ("view", width, height, renderer)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        chosen = dict(_check_options(options, *RESET_OPTIONS))
-        state = chosen.pop("state", None)
+        chosen, state = _chosen(options)
         super().reset(seed=seed)
         observation = self.engine.reset(seeds=[seed], **chosen)
-        self.np_random = self.engine.rngs[0]
+        self._np_random = self.engine.rngs[0]
         if state is not None:
             self.set_state(state)
             observation = self.engine.observe()
@@ -78,7 +88,7 @@ class SingleEnv(gymnasium.Env):
         return (
             {k: v[0] for k, v in observation.items()},
             float(reward[0]),
-            bool(terminated[0]) and not one["physics_error"],
+            bool(terminated[0]),
             one["physics_error"],
             one,
         )
@@ -91,7 +101,7 @@ class SingleEnv(gymnasium.Env):
 
     def compute_truncated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
         """The time limit is no function of the goal: never."""
-        return False if np.ndim(achieved_goal) == 1 else np.zeros(len(achieved_goal), bool)
+        return False if np.ndim(achieved_goal) == 1 else np.zeros(np.shape(achieved_goal)[:-1], bool)
 
     def get_state(self) -> Snapshot:
         return self.engine.get_state()
@@ -158,7 +168,8 @@ class BatchEnv(VectorEnv):
         self.engine = WorldEnv(task, num_envs, **engine)
         self.num_envs, self.render_mode = num_envs, _check_render_mode(render_mode)
         self._picture = "view", width, height, renderer
-        self.limit = task.max_episode_steps if max_episode_steps is None else max_episode_steps
+        limit = task.max_episode_steps if max_episode_steps is None else max_episode_steps
+        self.limit = limit if limit != -1 else sys.maxsize  # Gymnasium's word for none
         fps = round(1 / self.engine.period)
         self.metadata = {**SingleEnv.metadata, "render_fps": fps, "autoreset_mode": autoreset_mode}
         self._autoreset = autoreset_mode is AutoresetMode.NEXT_STEP
@@ -170,8 +181,8 @@ class BatchEnv(VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict, dict]:
-        chosen = dict(_check_options(options, *RESET_OPTIONS, "reset_mask"))
-        mask, state = self._check_mask(chosen.pop("reset_mask", None)), chosen.pop("state", None)
+        chosen, state = _chosen(options, "reset_mask")
+        mask = self._check_mask(chosen.pop("reset_mask", None))
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds; give one for each, None for no new one")
@@ -191,7 +202,6 @@ class BatchEnv(VectorEnv):
             observation, reward, terminated, info = self._step_or_reset(actions, over)
         else:
             raise RuntimeError(f"world {int(np.argmax(over))} has ended; reset it by options={{'reset_mask': ...}}")
-        terminated = terminated & ~info["physics_error"]
         truncated = info["physics_error"] | (self.engine.steps >= self.limit)
         self._over = terminated | truncated
         return observation, reward, terminated, truncated, _masked(info, np.ones(self.num_envs, bool))
@@ -236,7 +246,7 @@ class BatchEnv(VectorEnv):
         """The factors in the ranges kept for tests."""
         return self.engine.factor_space("held_out")
 
-    def intervene(self, values: Mapping[str, Any], worlds: Sequence[int] | None = None) -> None:
+    def intervene(self, values: Mapping[str, Any], worlds: Worlds = None) -> None:
         """Set factors by name, now, in `worlds` (all by default); see `WorldEnv.intervene`."""
         self.engine.intervene(values, worlds)
 
@@ -244,10 +254,11 @@ class BatchEnv(VectorEnv):
         """All of one world, copied."""
         return self.engine.get_state(world)
 
-    def set_state(self, state: Snapshot, worlds: Sequence[int] | None = None) -> None:
+    def set_state(self, state: Snapshot, worlds: Worlds = None) -> None:
         """Make `worlds` (all by default) copies of a snapshot; each goes on as far as its steps leave time."""
-        self.engine.set_state(state, worlds)
-        self._over[self.engine.all if worlds is None else worlds] = False
+        ids = world_ids(worlds, self.num_envs)
+        self.engine.set_state(state, ids)
+        self._over[ids] = ~self.engine.alive[ids]
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         if not self.render_mode:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
 
 SPLITS = ("training", "held_out")
+Draw = Callable[[np.random.Generator, float, float], np.ndarray]
 Write = Callable[["WorldEnv", np.ndarray, np.ndarray], None]
 
 
@@ -35,8 +36,9 @@ class Factor:
         write: `write(env, ids (k,), values (k, *shape))` puts it into the worlds `ids`; by default nothing is written,
             and whoever cares reads `env.factors[name]`.
         constants: what MuJoCo derives from the model's masses and sizes must be derived again.
-        least: no value below it makes sense.
+        least, most: no value below or above makes sense.
         whole: only whole numbers make sense.
+        together: `together(rng, low, high)` draws all its numbers, where they are not to be drawn each alone.
     """
 
     default: Any
@@ -46,22 +48,38 @@ class Factor:
     write: Write = lambda env, ids, values: None
     constants: bool = False
     least: float = -np.inf
+    most: float = np.inf
     whole: bool = False
+    together: Draw | None = None
 
     def box(self, split: str) -> Box:
         """The space of its values in a split."""
         low, high = getattr(self, split)
         return Box(low, high, np.shape(self.default), np.int64 if self.whole else np.float64)
 
+    def draw(self, rng: np.random.Generator, split: str) -> np.ndarray:
+        """A value in a split's range."""
+        low, high = getattr(self, split)
+        if self.together is not None:
+            return self.together(rng, low, high)
+        shape = np.shape(self.default)
+        return np.asarray(
+            rng.integers(low, high, shape, endpoint=True) if self.whole else rng.uniform(low, high, shape)
+        )
+
     def check(self, name: str, value: Any, n: int) -> np.ndarray:
         """A value for each of n worlds, (n, *shape), from one for all or one each; ValueError if it is none."""
         shape = np.shape(self.default)
-        array = np.asarray(value, dtype=float)
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise ValueError(f"factor {name!r} takes numbers, not {value!r}") from None
         if array.shape not in (shape, (n, *shape)):
             raise ValueError(f"factor {name!r} has shape {shape}, or {(n, *shape)} for {n} worlds, not {array.shape}")
-        if not np.isfinite(array).all() or (array < self.least).any() or (self.whole and (array % 1).any()):
+        inside = np.isfinite(array) & (array >= self.least) & (array <= self.most)
+        if not inside.all() or (self.whole and (array % 1).any()):
             kind = "whole numbers" if self.whole else "numbers"
-            raise ValueError(f"factor {name!r} takes {kind} of at least {self.least:g}, not {value}")
+            raise ValueError(f"factor {name!r} takes {kind} from {self.least:g} to {self.most:g}, not {value}")
         return np.broadcast_to(array, (n, *shape))
 
 
@@ -96,7 +114,7 @@ def common(env: WorldEnv) -> dict[str, Factor]:
         "light": Factor(1.0, (0.6, 1.2), (0.2, 0.5), "brightness of the lamps, x", _light, least=0.0),
         "camera": Factor(np.zeros(3), (-0.02, 0.02), (0.04, 0.08), "the camera's place, + m", _camera),
         "gain": Factor(1.0, (0.85, 1.15), (0.6, 0.8), "strength of the servos, x", _gain, least=0.01),
-        "delay": Factor(0, (0, 2), (3, 5), "of all senses, env steps", least=0, whole=True),
+        "delay": Factor(0, (0, 2), (3, 5), "of all senses, env steps", least=0, most=100, whole=True),
         "noise": Factor(0.0, (0.0, 0.02), (0.03, 0.1), "of all senses, share of their span", least=0.0),
     }
     return {**(of_things if bodies.size else {}), **of_worlds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -21,11 +22,11 @@ class Readings:
     Args:
         sensor: reads them.
         n: number of worlds.
-        index: which of the engine's senses this is.
+        name: the sense's.
     """
 
-    def __init__(self, sensor: Sensor, n: int, index: int) -> None:
-        self.sensor, self._index = sensor, index
+    def __init__(self, sensor: Sensor, n: int, name: str) -> None:
+        self.sensor, self._key = sensor, crc32(name.encode())
         self.kept = np.zeros((n, 1 + sensor.delay, *sensor.space.shape), sensor.space.dtype)
 
     def fill(self, env: WorldEnv, ids: np.ndarray) -> None:
@@ -60,6 +61,19 @@ class Readings:
         if missing > 0:
             self.kept = np.concatenate([self.kept, np.repeat(self.kept[:, -1:], missing, axis=1)], axis=1)
 
+    def depth(self, env: WorldEnv, world: int) -> int:
+        """How many readings of a world may still be told."""
+        return 1 + self.sensor.delay + int(env.factors["delay"][world])
+
+    def fits(self, kept: np.ndarray) -> bool:
+        """Whether readings (depth, *shape) of a snapshot are of this sense as it is here."""
+        return kept.shape[1:] == self.kept.shape[2:] and kept.dtype == self.kept.dtype
+
+    def forget(self, world: int, delay: int) -> None:
+        """Hold nothing older than what a world with that delay was told last, as if no more had been kept."""
+        newest = self.sensor.delay + delay
+        self.kept[world, newest + 1 :] = self.kept[world, newest]
+
     def restore(self, ids: np.ndarray, kept: np.ndarray) -> None:
         """Let worlds `ids` have kept what a snapshot's had, (depth, *shape)."""
         self.deepen(len(kept) - 1 - self.sensor.delay)
@@ -74,11 +88,26 @@ class Readings:
         noise = self.sensor.noise + env.factors["noise"][ids]
         space, span = self.sensor.space, self.sensor.span
         for row, (i, share) in enumerate(zip(ids, noise, strict=True)):
-            rng = np.random.default_rng([*env.noise_keys[i], env.steps[i], self._index])
+            if share * span == 0:
+                continue
+            rng = np.random.default_rng([*env.noise_keys[i], env.steps[i], self._key])
             noisy = reading[row] + share * span * rng.standard_normal(space.shape)
             noisy = np.rint(noisy) if np.issubdtype(space.dtype, np.integer) else noisy
             reading[row] = np.clip(noisy, space.low, space.high)
         return reading
+
+
+def follow(env: WorldEnv, before: np.ndarray | None = None) -> None:
+    """Let all senses follow the factors: keep as many readings as the longest delay needs, and be noisy or not.
+
+    Where a delay has grown from `before` (n,), what is older than that is forgotten: it may not have been kept.
+    """
+    delay, env.noisy = env.factors["delay"].astype(int), bool(env.factors["noise"].any())
+    for one in env.readings.values():
+        one.deepen(int(delay.max()))
+        if before is not None:
+            for i in np.flatnonzero(delay > before):
+                one.forget(int(i), int(before[i]))
 
 
 def noise_key(rng: np.random.Generator) -> np.ndarray:

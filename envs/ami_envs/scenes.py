@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import mujoco
 
-from ami_envs.mjcf import SceneError, load_scene
+from ami_envs.mjcf import SceneError, load_scene, quiet_log
 from ami_envs.senses import SENSORS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def compile_task(task: Task, senses: Mapping[str, Any]) -> mujoco.MjModel:
 
     Raises SceneError for a scene that is refused, or without the robot as its first body.
     """
+    quiet_log()
     spec = load_scene(task.scene, task.robot.file)
     if spec.body(task.robot.body) is None:
         raise SceneError(f"{task.scene}: it has no robot; {INCLUDE}")

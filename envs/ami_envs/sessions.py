@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ami_envs.inputs import whole
+
 NO_SESSION = -1
 SALT = 0x5E55  # keeps sessions' chances apart from those of seeds
 
@@ -17,11 +19,16 @@ class Sessions:
     """
 
     def __init__(self, n: int, fixed: int | None) -> None:
-        if fixed is not None and fixed < 0:
-            raise ValueError(f"a session is a number of at least 0, not {fixed}")
-        self.fixed = fixed
+        self.fixed = fixed if fixed is None else whole("session", fixed)
         self.session = np.full(n, NO_SESSION)  # (n,) int64
         self.visit = np.zeros(n, np.int64)
+
+    def check(self, session: int | None, task_id: int | None) -> int | None:
+        """Which session an episode is asked to be in: that of a numbered task's own number, if none is given."""
+        if task_id is not None:
+            whole("task_id", task_id)
+            session = task_id if session is None and self.fixed is None else session
+        return None if session is None else whole("session", session)
 
     def begin(self, i: int, seed: int | None, session: int | None, rng: np.random.Generator) -> None:
         """An episode of world i begins. Without a session, a seed begins its own, and none goes on with the latest."""

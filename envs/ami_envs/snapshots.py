@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
+from ami_envs.readings import follow
+
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
+    from ami_envs.task import Task
 
 Told = tuple[dict[str, np.ndarray], float, bool, dict[str, np.ndarray]]
 
@@ -20,10 +23,11 @@ Told = tuple[dict[str, np.ndarray], float, bool, dict[str, np.ndarray]]
 class Snapshot:
     """Everything one world is: restoring it continues the same episode bit for bit, in any engine of the same task."""
 
+    task: str  # what it is a moment of: see `kind`
     physics: np.ndarray  # mjSTATE_INTEGRATION
     goal: np.ndarray
     hidden: dict[str, np.ndarray]
-    counts: dict[str, np.ndarray]  # steps, session, visit, and how long success has lasted
+    counts: dict[str, np.ndarray]  # steps, session, visit, how long success has lasted, and whether it goes on
     readings: dict[str, np.ndarray]  # each sense's latest readings
     factors: dict[str, np.ndarray]  # values of the factors, where one was changed
     fields: dict[str, np.ndarray]  # of MuJoCo's model, where worlds differ
@@ -35,11 +39,12 @@ def take(env: WorldEnv, world: int) -> Snapshot:
     """All of one world, copied."""
     factors, fields = env.causes.snapshot(world)
     return Snapshot(
+        task=kind(env.task),
         physics=env.batch.state[world].copy(),
         goal=env.goal[world].copy(),
         hidden={name: value[world].copy() for name, value in env.hidden.items()},
         counts={name: value[world].copy() for name, value in _counts(env).items()},
-        readings={name: one.kept[world].copy() for name, one in env.readings.items()},
+        readings={name: one.kept[world, : one.depth(env, world)].copy() for name, one in env.readings.items()},
         factors=factors,
         fields=fields,
         noise_key=env.noise_keys[world].copy(),
@@ -49,8 +54,10 @@ def take(env: WorldEnv, world: int) -> Snapshot:
 
 def put(env: WorldEnv, snapshot: Snapshot, ids: np.ndarray) -> None:
     """Make worlds `ids` copies of a snapshot; ValueError if it is of another task."""
-    if snapshot.physics.shape != (env.batch.nstate,) or snapshot.hidden.keys() != env.hidden.keys():
-        raise ValueError(f"the snapshot is not of this {type(env.task).__name__}: its state differs in size")
+    if not isinstance(snapshot, Snapshot):
+        raise ValueError(f"a state is what get_state() gave, not {type(snapshot).__name__}")
+    if snapshot.task != kind(env.task):
+        raise ValueError(f"the snapshot is of {snapshot.task}, not of this {kind(env.task)}")
     env.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
     env.causes.restore(ids, snapshot.factors, snapshot.fields)
     env.batch.state[ids] = snapshot.physics
@@ -65,10 +72,9 @@ def put(env: WorldEnv, snapshot: Snapshot, ids: np.ndarray) -> None:
     env.noise_keys[ids] = snapshot.noise_key
     for i in ids:
         env.rngs[i].bit_generator.state = copy.deepcopy(snapshot.random)
-    env.alive[ids] = True
-    env.deepen()
+    follow(env)
     for name, one in env.readings.items():
-        if name in snapshot.readings:
+        if name in snapshot.readings and one.fits(snapshot.readings[name]):
             one.restore(ids, snapshot.readings[name])
         else:
             one.fill(env, ids)
@@ -78,7 +84,7 @@ def counterfactual(
     env: WorldEnv, snapshot: Snapshot, values: Mapping[str, Any], actions: np.ndarray, world: int
 ) -> list[Told]:
     """See `WorldEnv.counterfactual`."""
-    kept, alive, mask = take(env, world), env.alive[world], env.all == world
+    kept, mask = take(env, world), env.all == world
     told = []
     try:
         env.set_state(snapshot, [world])
@@ -91,9 +97,16 @@ def counterfactual(
                 break
     finally:
         env.set_state(kept, [world])
-        env.alive[world] = alive
     return told
 
 
 def _counts(env: WorldEnv) -> dict[str, np.ndarray]:
-    return {"steps": env.steps, "session": env.session, "visit": env.visit, "held": env.held}
+    return {"steps": env.steps, "session": env.session, "visit": env.visit, "held": env.held, "alive": env.alive}
+
+
+def kind(task: Task) -> str:
+    """A task with those of its options that decide what its states mean; how it is rewarded does not."""
+    plain = (str, int, float, bool, tuple, type(None))
+    options = {name: v for name, v in vars(task).items() if isinstance(v, plain) and name[0] != "_"}
+    chosen = [f"{name}={options[name]!r}" for name in sorted(options.keys() - {"reward_type"})]
+    return f"{type(task).__name__}({', '.join([task.robot.__name__, *chosen])})"

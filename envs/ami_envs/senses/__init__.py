@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ami_envs.inputs import whole
 from ami_envs.senses.audio import Audio
 from ami_envs.senses.base import Sensor
 from ami_envs.senses.body import Force, Joints, Scale, Touch
@@ -42,12 +43,14 @@ def offered(task: Task | type[Task]) -> tuple[str, ...]:
 
 def settle(senses: Senses, task: Task) -> dict[str, dict[str, Any]]:
     """Senses by name, each with its settings. Raises ValueError for one that a world of this task cannot have."""
+    if isinstance(senses, str):
+        raise ValueError(f"sensors are a sequence of names, or names with settings: ({senses!r},), not {senses!r}")
     chosen = senses if isinstance(senses, Mapping) else {name: {} for name in senses}
     for name in chosen:
         if name not in (known := offered(task)):
             why = f"a {type(task).__name__} has no sense {name!r}" if name in SENSORS else f"unknown sense {name!r}"
             raise ValueError(f"{why}; there are {', '.join(known)}")
-    return {name: dict(settings) for name, settings in chosen.items()}
+    return {name: dict(settings or {}) for name, settings in chosen.items()}
 
 
 def build(name: str, env: WorldEnv, settings: Mapping[str, Any]) -> Sensor:
@@ -59,8 +62,9 @@ def build(name: str, env: WorldEnv, settings: Mapping[str, Any]) -> Sensor:
             raise TypeError(f"sense {name!r} has no setting {setting!r}; there are {', '.join((*own, *PIPELINE))}")
     sensor = kind(env, **{key: value for key, value in settings.items() if key in own})
     shared = {key: settings.get(key, getattr(sensor, key)) for key in PIPELINE}
-    if shared["every"] < 1 or shared["delay"] < 0 or not 0 <= shared["noise"] < np.inf:
-        raise ValueError(f"sense {name!r}: every >= 1, delay >= 0 and noise >= 0 are needed, not {shared}")
-    for key, value in shared.items():
-        setattr(sensor, key, value)
+    if not isinstance(shared["noise"], (int, float)) or not 0 <= shared["noise"] < np.inf:
+        raise ValueError(f"sense {name!r}: noise must be a number of at least 0, not {shared['noise']!r}")
+    sensor.every = whole(f"sense {name!r}: every", shared["every"], 1, 10**6)
+    sensor.delay = whole(f"sense {name!r}: delay", shared["delay"], 0, 100)
+    sensor.noise = shared["noise"]
     return sensor

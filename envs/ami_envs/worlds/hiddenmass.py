@@ -62,7 +62,14 @@ class HiddenMass(TabletopTask):
         weight, rub = model.body_mass[bodies], model.geom_friction[geoms, 0]
         return {
             "masses": Factor(
-                weight, MASSES, (0.02, 0.04), "of each cube, kg", partial(_weigh, bodies), True, least=1e-3
+                weight,
+                MASSES,
+                (0.02, 0.04),
+                "of each cube, kg",
+                partial(_weigh, bodies),
+                constants=True,
+                least=1e-3,
+                together=_draw_masses,
             ),
             "frictions": Factor(
                 rub, FRICTIONS, (0.05, 0.15), "of each cube on the table", partial(_rub, geoms), least=0.0
@@ -82,10 +89,7 @@ class HiddenMass(TabletopTask):
         env.hidden["rest"] = self._rest = np.zeros(shape, np.int64)  # env steps that each has lain on the pad
 
     def reset(self, env: WorldEnv, i: int, rng: np.random.Generator) -> None:
-        masses, (low, high) = np.ones(3), np.log(MASSES)
-        while np.sort(masses)[-2] * HEAVIER > masses.max():
-            masses = np.exp(rng.uniform(low, high, 3))
-        env.propose(i, {"masses": masses, "frictions": rng.uniform(*FRICTIONS, 3)})
+        env.propose(i, {"masses": _draw_masses(rng, *MASSES), "frictions": rng.uniform(*FRICTIONS, 3)})
         offsets = np.zeros((4, 4, 2))
         while (np.hypot(*offsets.T) + APART * np.eye(4)).min() < APART:
             spots = rng.uniform(-AREA, AREA, (4, 2))
@@ -160,6 +164,14 @@ class HiddenMass(TabletopTask):
 
     def chance(self) -> tuple[float, float]:
         return 1 / 3, 0.1
+
+
+def _draw_masses(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """Three masses, (3,) kg, of which one is clearly the heaviest."""
+    masses = np.ones(3)
+    while np.sort(masses)[-2] * HEAVIER > masses.max():
+        masses = np.exp(rng.uniform(np.log(low), np.log(high), 3))
+    return masses
 
 
 def _weigh(bodies: np.ndarray, env: WorldEnv, ids: np.ndarray, values: np.ndarray) -> None:
