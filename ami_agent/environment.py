@@ -216,9 +216,9 @@ def _import(module: str) -> None:
 
 def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
     """The options, and among them the limit of an episode: their own, else the environment's, else ours."""
-    limit = next(
-        (one for one in (options.get("max_episode_steps"), spec.max_episode_steps) if one is not None), NO_LIMIT
-    )
+    with _explained(spec.id):
+        own = registry.task_of(spec.id, options).max_episode_steps if registry.is_ours(spec) else spec.max_episode_steps
+    limit = next((one for one in (options.get("max_episode_steps"), own) if one is not None), NO_LIMIT)
     if not isinstance(limit, int) or limit < 1:
         raise UsageError(f"{spec.id}: max_episode_steps must be a whole number of at least 1, not {limit!r}")
     return {**options, "max_episode_steps": limit}

@@ -52,6 +52,7 @@ def test_the_lamps_tell_the_last_two_levers_and_the_idle_one_flashes_with_a_leve
     env = start(rule="order")
     env.hidden["blinks"][:] = -1
     a, decoy = env.hidden["pair"][:, 0], env.hidden["decoy"]
+    decoy[:] = (a + 1) % LEVERS
     hit(env, decoy)
     hit(env, a)
     seen = env.observe()["observation"][:, 16:22]

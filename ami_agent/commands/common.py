@@ -32,7 +32,7 @@ def parse_options(text: str) -> dict[str, Any]:
 def in_session(name: str, text: str, seed: int) -> str:
     """The environment's options, as JSON, with the session that `seed` stands for where its world has sessions."""
     spec, chosen = find(name), parse_options(text)
-    if registry.is_ours(spec) and registry.has_sessions(spec.id, chosen):
+    if registry.is_ours(spec) and registry.task_of(spec.id, chosen).sessions:
         return json.dumps({"session": seed, **chosen})
     return text
 

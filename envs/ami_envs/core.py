@@ -156,30 +156,31 @@ class WorldEnv:
             RuntimeError: a world was not reset before its first step or after its end.
         """
         action, clipped = check_action(action, self._action_shape, mask, self.strict)
-        ended = ~self.alive if mask is None else mask & ~self.alive
-        if np.count_nonzero(ended):
-            raise RuntimeError(f"step() of world {int(np.argmax(ended))} before reset(), or after its end")
+        moved = self._every if mask is None else mask
+        if np.count_nonzero(moved & ~self.alive):
+            raise RuntimeError(f"step() of world {np.argmax(moved & ~self.alive)} before reset(), or after its end")
         if self._before is not None:
-            self._before(self, action, self._every if mask is None else mask)
+            self._before(self, action, moved)
         standing = None if mask is None else self.robot.ctrl[~mask]
         self.robot.apply(action)
         if mask is not None:
             self.robot.ctrl[~mask] = standing
         broken = self._advance(mask)
-        self.steps += 1 if mask is None else mask
+        self.steps += moved
         if self._after is not None:
-            self._after(self, self._every if mask is None else mask)
+            self._after(self, moved)
         for one in self.readings.values():
             one.refresh(self, mask, broken)
         observation = self.observe()
         state, achieved = observation["observation"], observation["achieved_goal"]
-        success = self._lasting(self.task.success(achieved, self.goal), mask)
         reward = self.task.reward(achieved, self.goal, state)
-        over = success if self._failure is None else success | self._failure(achieved, self.goal, state)
-        if broken is not None:
-            success, over = success & ~broken, over & ~broken  # of a state that is the model's default
-        ends = over if broken is None else over | broken
-        self.alive &= ~(ends if mask is None else ends & mask)
+        lost = None if self._failure is None else self._failure(achieved, self.goal, state)
+        at_goal = self.task.success(achieved, self.goal)
+        success = self._lasting(at_goal if lost is None else at_goal & ~lost, moved)
+        over = ends = success if lost is None else success | lost
+        if broken is not None:  # what is told of it is of the model's defaults
+            success, over, ends = success & ~broken, over & ~broken, over | broken
+        self.alive &= ~(ends & moved)
         return observation, reward, over, self._info(success, clipped, broken, state)
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -324,12 +325,11 @@ class WorldEnv:
         self.qvel_before[broken] = 0.0
         return broken
 
-    def _lasting(self, at_goal: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    def _lasting(self, at_goal: np.ndarray, moved: np.ndarray) -> np.ndarray:
         """Where success has lasted as long as it must, (n,) bool."""
         if self.task.hold == 1:
             return at_goal
-        held = np.where(at_goal, self.held + 1, 0)
-        self.held[:] = held if mask is None else np.where(mask, held, self.held)
+        self.held[moved] = np.where(at_goal, self.held + 1, 0)[moved]
         return self.held >= self.task.hold
 
     def _info(

@@ -114,8 +114,8 @@ def common(env: WorldEnv) -> dict[str, Factor]:
         "light": Factor(1.0, (0.6, 1.2), (0.2, 0.5), "brightness of the lamps, x", _light, least=0.0),
         "camera": Factor(np.zeros(3), (-0.02, 0.02), (0.04, 0.08), "the camera's place, + m", _camera),
         "gain": Factor(1.0, (0.85, 1.15), (0.6, 0.8), "strength of the servos, x", _gain, least=0.01),
-        "delay": Factor(0, (0, 2), (3, 5), "of all senses, env steps", least=0, most=100, whole=True),
-        "noise": Factor(0.0, (0.0, 0.02), (0.03, 0.1), "of all senses, share of their span", least=0.0),
+        "delay": Factor(0, (0, 2), (3, 5), "lateness of the senses (observation and goals stay exact), + env steps", least=0, most=100, whole=True),
+        "noise": Factor(0.0, (0.0, 0.02), (0.03, 0.1), "noise of the senses (observation and goals stay exact), share of their span", least=0.0),
     }
     return {**(of_things if bodies.size else {}), **of_worlds}
 

@@ -92,10 +92,10 @@ def _class(task: str | type[Task]) -> type[Task]:
     return getattr(importlib.import_module(module), name)
 
 
-def has_sessions(id: str, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a world of that id, made with these options, keeps something over its episodes."""
+def task_of(id: str, kwargs: Mapping[str, Any]) -> Task:
+    """The task of a world that is made with these options; those of the engine are passed over."""
     known = options(id)
-    return load(id)(**{name: value for name, value in kwargs.items() if name in known}).sessions
+    return load(id)(**{name: value for name, value in kwargs.items() if name in known})
 
 
 def options(id: str) -> dict[str, Any]:
@@ -116,6 +116,8 @@ def make_batch(
     **kwargs: Any,
 ) -> BatchEnv:
     made, engine = _make_task(world, kwargs)
+    if max_episode_steps == load(world).max_episode_steps:  # what Gymnasium gives where the user gave nothing
+        max_episode_steps = None
     return BatchEnv(made, num_envs, max_episode_steps, AutoresetMode(autoreset_mode), **engine)
 
 

@@ -25,21 +25,23 @@ class Task(ABC):
     Per-world variables live in the engine (`env.goal`, `env.hidden[name]`), so that a snapshot holds all of them.
 
     Args:
-        reward_type: "dense" (the sum of `terms`) or "sparse" (0 where `success`, else -1).
+        reward_type: "dense" (the sum of `terms`) or "sparse": 0 where `success`, else -1; ending badly costs as much as
+            an episode without success, for it must be no way out.
     """
 
     robot: type[Robot]
     scene: ClassVar[Path]  # MJCF file; its free camera for pictures is named "view"
     senses: ClassVar[tuple[str, ...]] = ()  # beyond observation, achieved_goal, desired_goal
     goal_size: int
-    max_episode_steps: ClassVar[int]
+    max_episode_steps: int  # by the class for the options' defaults; an instance may set its own
     fixed_goal: ClassVar[bool] = False  # the goal is the same in every episode
     hold: ClassVar[int] = 1  # steps on end that `success` must last
     derived: ClassVar[bool] = True  # reads places of bodies or sites, not joint coordinates alone: costs half a substep
     things: tuple[str, ...] = ()  # bodies whose colour, size, mass and friction are factors
     sessions: bool = False  # something stays the same over episodes: see `WorldEnv.session_rng`
     scale: ClassVar[bool] = False  # the scene has a touch sensor "scale" that things are weighed on
-    needs: ClassVar[str] = ""  # what it cannot be solved without, e.g. "memory": `floor` does without
+    needs: ClassVar[str] = ""  # what it is about, e.g. "memory": `floor` does without
+    alike: bool = False  # its things are not to be told apart: `segmentation` is not offered
 
     def __init__(self, reward_type: str = "dense") -> None:
         if reward_type not in ("dense", "sparse"):
@@ -124,7 +126,8 @@ class Task(ABC):
     def reward(self, achieved: np.ndarray, desired: np.ndarray, observation: np.ndarray | None) -> np.ndarray:
         """The reward of arriving at `achieved`, (B,)."""
         if self.reward_type == "sparse":
-            return np.where(self.success(achieved, desired), 0.0, -1.0)
+            lost = self.failure(achieved, desired, observation)
+            return np.where(lost, -float(self.max_episode_steps), self.success(achieved, desired) - 1.0)
         return reduce(np.add, self.terms(achieved, desired, observation).values())
 
 

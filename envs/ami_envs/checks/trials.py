@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from ami_envs.faces import BatchEnv, SingleEnv
-from ami_envs.registry import is_ours, load
+from ami_envs.registry import is_ours, task_of
 from ami_envs.senses import offered
 
 STEPS = 200
@@ -47,8 +47,8 @@ class Subject:
         return gym.make_vec(self.id, n, **self.options | more)  # type: ignore[return-value]
 
     def all_senses(self) -> dict[str, Any]:
-        """The option that asks for every sense the robot can have; none for others' environments."""
-        return {"sensors": offered(load(self.id))} if self.ours else {}
+        """The option that asks for every sense the world can have; none for others' environments."""
+        return {"sensors": offered(task_of(self.id, self.options))} if self.ours else {}
 
 
 def difference(one: Any, other: Any, name: str = "") -> str | None:

@@ -15,6 +15,7 @@ from ami_envs.senses.gl import GLCamera
 
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
+    from ami_envs.task import Task
 
 
 class Vision(Sensor):
@@ -59,6 +60,10 @@ class Segmentation(Vision):
 
     def _space(self, env: WorldEnv, size: int) -> Box:
         return Box(-1, env.model.ngeom, (size, size), np.int32)
+
+    @classmethod
+    def offered(cls, task: Task | type[Task]) -> bool:
+        return not task.alike
 
 
 class Eye:

@@ -147,11 +147,6 @@ class CareCup(TabletopTask):
             terms["grasp"] = np.where(held, 0.0, -0.1)
         return terms
 
-    def reward(self, achieved: np.ndarray, desired: np.ndarray, observation: np.ndarray | None) -> np.ndarray:
-        """Where it is sparse, too, ending badly is no way out: it costs as much as an episode without success."""
-        lost = (self.reward_type == "sparse") & self.failure(achieved, desired, observation)
-        return np.where(lost, -float(self.max_episode_steps), super().reward(achieved, desired, observation))
-
     def oracle(self, env: WorldEnv) -> np.ndarray:
         """Pick the cup up, bring it before the face, turn the fingers to its sides, then follow the mouth closely."""
         hand, cup, size = env.robot.hand(), self._cup[:, :3], env.factors["size"]

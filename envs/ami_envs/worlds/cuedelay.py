@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from ami_envs.core import WorldEnv
+from ami_envs.inputs import whole
 from ami_envs.paths import ASSETS
 from ami_envs.robots import Manipulator
 from ami_envs.task import TabletopTask, distance
@@ -38,10 +39,11 @@ class CueDelay(TabletopTask):
     done, -1 after a wrong one; the desired goal is always 1 and tells nothing.
 
     Args:
-        variant: "cue", "sequence" or "shell"; give `max_episode_steps=100 + delay` along with "sequence".
+        variant: "cue", "sequence" or "shell"; give `gym.make` `max_episode_steps=100 + delay` along with
+            "sequence".
         n: pads, 3, 5 or 9; None for 5, or 3 cups.
         delay: env steps from the end of the cues to when answers are open, 10 to 100; give
-            `max_episode_steps=40 + delay` along with it.
+            `gym.make` `max_episode_steps=40 + delay` along with it.
     """
 
     scene = ASSETS / "cuedelay" / "cuedelay.xml"
@@ -63,8 +65,10 @@ class CueDelay(TabletopTask):
         super().__init__(robot, reward_type)
         if variant not in CUES:
             raise ValueError(f"variant must be one of {', '.join(CUES)}, not {variant!r}")
-        if n not in (None, 3, 5, 9) or not 10 <= delay <= 100:
-            raise ValueError(f"n must be 3, 5 or 9, and delay from 10 to 100, not {n} and {delay}")
+        if n not in (None, 3, 5, 9):
+            raise ValueError(f"n must be 3, 5 or 9, not {n}")
+        whole("delay", delay, 10, 100)
+        self.max_episode_steps = delay + (100 if variant == "sequence" else 40)
         self.shell = variant == "shell"
         self.n = n or (3 if self.shell else 5)
         self.cues, self.shown = CUES[variant], SHOWN[variant]

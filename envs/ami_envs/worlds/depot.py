@@ -30,7 +30,7 @@ class Depot(TabletopTask):
 
     A belt brings the parcels one by one, 4 to 8 s apart, in an order that is not told. `desired_goal` names the bin of
     each, 1 to 3 from the left, two parcels to a bin. Once in an episode two bins change places in it, for the parcels
-    that have not been lifted yet. `achieved_goal` is the bin that each has come to, 0 while it is on its way, -1 if it
+    that are not lifted just then. `achieved_goal` is the bin that each has come to, 0 while it is on its way, -1 if it
     is lost: off the belt's end or out of reach. What a parcel has come to stays; the episode ends when none is left.
 
     Observation (72): the hand's place (m), yaw (rad), finger slides, their velocities; of each parcel, all 0 unless it
@@ -57,7 +57,7 @@ class Depot(TabletopTask):
         super().__init__(robot, reward_type)
         if order not in ("colour", "weight"):
             raise ValueError(f"order must be 'colour' or 'weight', not {order!r}")
-        self.order = order
+        self.order, self.alike = order, order == "weight"
 
     def build(self, spec: mujoco.MjSpec) -> None:
         if self.order == "weight":

@@ -26,12 +26,13 @@ OVER = 0.115  # height of the tip at which it passes over all, metres
 
 
 class Drawer(TabletopTask):
-    """Success: for 3 steps on end, "open": the drawer's opening within 1 cm of the goal (5 to 11 cm); "store": the
-    cube inside the drawer, which is shut up to a gap of at most 5 to 10 mm.
+    """Success: for 3 steps on end, "open": the drawer's opening within 1 cm of the goal (5 to 11 cm), and the drawer at
+    rest; "store": the cube inside the drawer, which is shut up to a gap of at most 5 to 10 mm.
 
-    The drawer starts open by at most 2 cm, and stays where it is left. "open": achieved goal: the opening (m).
-    "store": the cube's place in the drawer's frame, which lies in the middle of its floor, and the opening (m);
-    desired: a place near the middle (within 6, 4.5, 1.5 cm along x, y, z of it is inside) and the widest opening (m).
+    The drawer starts open by at most 2 cm, and stays where it is left. "open": achieved goal: the opening (m) and how
+    fast the drawer moves (m/s); desired: the opening, and what still counts as rest (5 to 10 mm/s). "store": the cube's
+    place in the drawer's frame, which lies in the middle of its floor, and the opening (m); desired: a place near the
+    middle (within 6, 4.5, 1.5 cm along x, y, z of it is inside) and the widest opening (m).
 
     Observation (17, or 28 for "store"): the hand's place (m), yaw (rad), finger slides, their velocities; the drawer's
     opening (m), its speed (m/s), the place behind the bar of its handle relative to the fingertip (m). "store" alone:
@@ -39,7 +40,7 @@ class Drawer(TabletopTask):
     (it looks the same every quarter turn), its velocity (m/s).
 
     Args:
-        task: "open", or "store"; give `max_episode_steps=300` along with that.
+        task: "open", or "store"; give `gym.make` `max_episode_steps=300` along with that.
     """
 
     derived = False
@@ -54,7 +55,8 @@ class Drawer(TabletopTask):
         if task not in TASKS:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, not {task!r}")
         self.store = task == "store"
-        self.goal_size = 4 if self.store else 1
+        self.max_episode_steps = 300 if self.store else 120
+        self.goal_size = 4 if self.store else 2
         self.things = ("cube",) if self.store else ()
 
     def build(self, spec: mujoco.MjSpec) -> None:
@@ -83,7 +85,7 @@ class Drawer(TabletopTask):
         tip = rng.uniform([-0.15, -0.2, OVER], [0.15, 0.1, 0.2])
         env.robot.place(i, tip, fingers=Manipulator.open if self.store else Manipulator.closed)
         if not self.store:
-            env.goal[i] = rng.uniform(0.05, 0.11)
+            env.goal[i] = rng.uniform([0.05, 0.005], [0.11, 0.01])
             self._mocap[i, 1] = x, FRONT - 0.044 - env.goal[i, 0], 0.001
             return
         half, yaw = HALF * env.factors["size"][i], rng.uniform(-np.pi, np.pi)
@@ -113,14 +115,14 @@ class Drawer(TabletopTask):
 
     def achieved(self, env: WorldEnv) -> np.ndarray:
         if not self.store:
-            return self._slide[:, None].copy()
+            return np.stack([self._slide, np.abs(self._speed)], axis=1)
         return np.concatenate([self._cube[:, :3] - self._at(MIDDLE), self._slide[:, None]], axis=1)
 
     def success(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
         away = achieved - desired
         if self.store:
             return self._inside(away) & (away[:, 3] <= 0)
-        return np.abs(away[:, 0]) < self.radius
+        return (np.abs(away[:, 0]) < self.radius) & (away[:, 1] <= 0)
 
     def terms(self, achieved: np.ndarray, desired: np.ndarray, observation: np.ndarray | None) -> dict[str, np.ndarray]:
         """A step costs at most 1. "store": what is to be done next costs by how far off it is, what comes later in

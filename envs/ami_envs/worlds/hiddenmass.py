@@ -34,8 +34,9 @@ class HiddenMass(TabletopTask):
 
     Masses (0.05 to 1 kg, the heaviest at least 1.6 times the next) and the cubes' friction on the table (0.2 to 1.2,
     each its own) are drawn for each episode, unless factors set them, whatever the cubes' places and their order. No
-    picture and no state at rest tells them: a cube must be handled. Lifted, its weight is in the sense `force`, and in
-    how the hand sags; how it slides depends on its friction as well. The reward leads any cube to the pad, and tells
+    picture and no state at rest tells them: a cube must be handled. Lifted, its weight is in the sense `force`, and,
+    less plainly, in how far the hand that holds it sinks: who watches that does without touch. The floor takes no
+    measure at all. How a cube slides depends on its friction as well. The reward leads any cube to the pad, and tells
     the heaviest at the end.
 
     Observation (38): the hand's place (m), yaw (rad), finger slides, their velocities; of each cube its place relative
@@ -143,13 +144,6 @@ class HiddenMass(TabletopTask):
             cubes = observation[:, 12:36].reshape(-1, len(CUBES), 8)[:, :, :3]
             terms["reach"] = -0.001 * np.tanh(5 * np.sqrt(np.vecdot(cubes, cubes).min(axis=1)))
         return terms
-
-    def reward(self, achieved: np.ndarray, desired: np.ndarray, observation: np.ndarray | None) -> np.ndarray:
-        """Where it is sparse, too, a wrong answer is no way out: it costs as much as an episode without any."""
-        reward = super().reward(achieved, desired, observation)
-        if self.reward_type == "dense":
-            return reward
-        return np.where(self.failure(achieved, desired, observation), -float(self.max_episode_steps), reward)
 
     def privileged(self, env: WorldEnv) -> dict[str, np.ndarray]:
         return {name: env.factors[name] for name in ("masses", "frictions")}

@@ -38,7 +38,8 @@ class Levers(TabletopTask):
     Pressing the newer again changes nothing; any other press makes it the newer, and what was the newer the older. So
     no press spoils anything: after any history, a and then b open the doors. Unlocked, they stay so for the episode.
     Levers spring back when they are let go. A press counts once, at 80 % of the stroke, and clicks; unlocking sounds
-    lower. One lamp is idle: it flashes with a lever that is not in the rule, and at times of its own.
+    lower. One lamp is idle: it flashes with a lever that is drawn apart from the rule, and at times of its own. Whoever
+    tries all pairs in turn comes in, in about 120 steps: what is found out and kept shows in the steps of later visits.
 
     Observation (23): the hand's place and fingers, and their speeds; how far each lever is pressed, left to right
     (0 to 1); its lamp (1 the newer, 0.5 the older, 0 others); the idle lamp; the lamp of the hatch (1 unlocked); how
@@ -81,7 +82,7 @@ class Levers(TabletopTask):
         hidden, session = env.hidden, env.session_rng(i)
         kind, levers = int(session.integers(len(RULES))), session.permutation(LEVERS)
         hidden["kind"][i] = kind if self.rule == "any" else RULES.index(self.rule)
-        hidden["pair"][i], hidden["decoy"][i] = levers[:2], levers[2]
+        hidden["pair"][i], hidden["decoy"][i] = levers[:2], session.integers(LEVERS)
         hidden["last"][i] = -1
         for name in ("sliding", "flash", "down", "hit", "unlocked", "bolt", "lamps"):
             hidden[name][i] = 0

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 
 from ami_envs.core import WorldEnv
+from ami_envs.inputs import whole
 from ami_envs.paths import ASSETS
 from ami_envs.robots import Rover
 from ami_envs.task import Task, distance
@@ -21,7 +22,7 @@ class MazeNav(Task):
     Observation (6): place (m), cos and sin of the yaw, the place's velocity (m/s).
 
     Args:
-        size: cells a side, 4 to 8; give `max_episode_steps=100 * (size - 2)` along with it.
+        size: cells a side, 4 to 8; give `gym.make` `max_episode_steps=100 * (size - 2)` along with it.
         map: "seed", a new map drawn for each episode from its seed, or "fixed", one map a session.
     """
 
@@ -36,8 +37,8 @@ class MazeNav(Task):
 
     def __init__(self, size: int = 4, map: str = "seed", reward_type: str = "dense") -> None:
         super().__init__(reward_type)
-        if not 4 <= size <= 8:
-            raise ValueError(f"size must be from 4 to 8, not {size}")
+        whole("size", size, 4, 8)
+        self.max_episode_steps = 100 * (size - 2)
         if map not in ("fixed", "seed"):
             raise ValueError(f"map must be 'fixed' or 'seed', not {map!r}")
         self.size, self.map = size, map

@@ -43,7 +43,7 @@ class Recall(Task):
     max_episode_steps = 200
     sessions = True
     needs = "memory"
-    away = 2.0  # metres from the pad asked for, at least, to a start
+    away = 1.2  # metres from the pad asked for, at least, to a start
 
     def bind(self, env: WorldEnv) -> None:
         self._pose, self._velocity = env.robot.qpos, env.robot.qvel

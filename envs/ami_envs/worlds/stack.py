@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from ami_envs.core import WorldEnv
+from ami_envs.inputs import whole
 from ami_envs.paths import ASSETS
 from ami_envs.robots import Gantry
 from ami_envs.task import TabletopTask, distance
@@ -26,7 +27,7 @@ class Stack(TabletopTask):
     velocity (m/s).
 
     Args:
-        n: number of cubes, 1 to 3; give `max_episode_steps=150 * n` along with it.
+        n: number of cubes, 1 to 3; give `gym.make` `max_episode_steps=150 * n` along with it.
         robot: "gantry" or "arm7".
         reward_type: "dense" or "sparse".
     """
@@ -41,9 +42,8 @@ class Stack(TabletopTask):
 
     def __init__(self, n: int = 1, robot: str = "gantry", reward_type: str = "dense") -> None:
         super().__init__(robot, reward_type)
-        if not 1 <= n <= MOST:
-            raise ValueError(f"n, the number of cubes, must be from 1 to {MOST}, not {n}")
-        self.n = n
+        self.n = n = whole("n, the number of cubes,", n, 1, MOST)
+        self.max_episode_steps = 150 * n
         self.goal_size = 3 * n
         self.things = tuple(f"cube{k}" for k in range(n))
 
