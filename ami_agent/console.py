@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
@@ -24,6 +25,7 @@ from rich.text import Text
 from ami_agent.files import plain
 
 PLAIN_EVERY = 5.0  # seconds between progress lines where there is no terminal
+RECENT = 30.0  # seconds that the rate, and so the time left, is taken over: work's first steps may be quicker
 
 
 class _Console(Console):
@@ -68,8 +70,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(total: int, description: str) -> Iterator[Callable[..., None]]:
-    """Show how far work is; call what it yields as ``advance(n=1, text="")`` after each piece.
+def progress(total: int, description: str, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Show how far work is, of which `done` was done before; call what it yields as ``advance(n=1, text="")``.
 
     A bar with rate and time left on a terminal, a line every few seconds elsewhere, nothing under `json_only`.
     """
@@ -77,19 +79,21 @@ def progress(total: int, description: str) -> Iterator[Callable[..., None]]:
         yield lambda n=1, text="": None
     elif err.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[text]}", markup=False), console=err) as bar:
-            task = bar.add_task(description, total=total, text="")
+        words = TextColumn("{task.fields[text]}", markup=False)
+        with Progress(*columns, words, console=err, speed_estimate_period=RECENT) as bar:
+            task = bar.add_task(description, total=total, completed=done, text="")
             yield lambda n=1, text="": bar.update(task, advance=n, text=text)
     else:
-        yield _PlainProgress(total, description)
+        yield _PlainProgress(total, description, done)
 
 
 class _PlainProgress:
     """Lines instead of a bar."""
 
-    def __init__(self, total: int, description: str) -> None:
-        self.total, self.description, self.done = total, description, 0
-        self.start = self.last = time.monotonic()
+    def __init__(self, total: int, description: str, done: int = 0) -> None:
+        self.total, self.description, self.done = total, description, done
+        self.last = time.monotonic()
+        self.told = deque([(self.last, done)], maxlen=round(RECENT / PLAIN_EVERY))  # when, and how much was done
 
     def __call__(self, n: int = 1, text: str = "") -> None:
         self.done += n
@@ -97,6 +101,8 @@ class _PlainProgress:
         if now - self.last < PLAIN_EVERY and self.done < self.total:
             return
         self.last = now
-        rate = self.done / max(now - self.start, 1e-9)
+        then, done = self.told[0]
+        self.told.append((now, self.done))
+        rate = (self.done - done) / max(now - then, 1e-9)
         left = max(self.total - self.done, 0) / rate if rate else 0.0
         say(f"{self.description}: {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left {text}".rstrip())

@@ -168,9 +168,9 @@ def find(name: str) -> EnvSpec:
     except gym.error.Error as error:
         for plugin in plugins:
             if plugin.fault:
-                origin = f" of {plugin.package}" if plugin.package else ""
-                console.say(f"the plug-in {plugin.name}{origin} is broken: {plugin.fault}")
-        near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry]))
+                console.say(f"broken plug-in: {plugin}")
+        broken = any(plugin.fault for plugin in plugins)  # the id may well be one of its: no far-fetched guesses
+        near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry], cutoff=0.8 if broken else 0.5))
         hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
         if module and getattr(sys.modules[module], "__file__", None) is None:
             hint = f"{module} is only a folder here; go into it first, cd {module.partition('.')[0]}"

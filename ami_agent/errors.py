@@ -57,13 +57,13 @@ def check_ranges(config: object, limits: Mapping[str, tuple[float, float]]) -> N
             raise UsageError(f"{name} must lie from {low} to {high}, not {value}")
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """At most `n` of `names` that look like `name`, whatever the case, best first."""
+def nearest(name: str, names: Iterable[str], n: int = 3, cutoff: float = 0.5) -> list[str]:
+    """At most `n` of `names` that look like `name`, whatever the case, best first; fewer with a higher `cutoff`."""
     by_fold: dict[str, str] = {}
     for candidate in names:
         by_fold.setdefault(candidate.casefold(), candidate)
     wanted = name.casefold()
     words = [fold for fold in by_fold if wanted in re.split(r"[^a-z0-9]+", fold)]
-    close = get_close_matches(wanted, by_fold, n, cutoff=0.5)
+    close = get_close_matches(wanted, by_fold, n, cutoff=cutoff)
     parts = [fold for fold in by_fold if wanted and wanted in fold]
     return [by_fold[fold] for fold in dict.fromkeys(words + close + parts)][:n]

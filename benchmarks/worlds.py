@@ -28,13 +28,13 @@ from ami_envs.worlds.recall import path_ratios
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ami/Reach-v0", {"robot": "arm7"}),
     ("ami/Push-v0", {"robot": "arm7"}),
-    ("ami/Stack-v0", {"n": 2, "max_episode_steps": 300}),
-    ("ami/Stack-v0", {"n": 3, "max_episode_steps": 450}),
-    ("ami/Drawer-v0", {"task": "store", "max_episode_steps": 300}),
-    ("ami/MazeNav-v0", {"size": 8, "map": "fixed", "max_episode_steps": 600}),
+    ("ami/Stack-v0", {"n": 2}),
+    ("ami/Stack-v0", {"n": 3}),
+    ("ami/Drawer-v0", {"task": "store"}),
+    ("ami/MazeNav-v0", {"size": 8, "map": "fixed"}),
     ("ami/CueDelay-v0", {"n": 3}),
     ("ami/CueDelay-v0", {"n": 9}),
-    ("ami/CueDelay-v0", {"variant": "shell", "max_episode_steps": 80}),
+    ("ami/CueDelay-v0", {"variant": "shell"}),
     ("ami/CareCup-v0", {"robot": "arm7"}),
 ]
 Act = Callable[[BatchEnv], np.ndarray]
@@ -79,7 +79,7 @@ def lines(rows: list[dict[str, Any]], episodes: int, floor_episodes: int) -> lis
         floor = [row["needs"], "", ""]
         if "floor" in row:
             floor = [row["needs"], _rate(row["floor"], floor_episodes), f"{100 * row['chance']:.1f}"]
-        options = ", ".join(f"{k}={v}" for k, v in row["options"].items() if k != "max_episode_steps")
+        options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
         table.append(f"| `{row['world']}` | {' | '.join([options, str(row['horizon']), *rates, *floor])} |")
     return table
 

@@ -166,6 +166,16 @@ def test_progress_without_terminal_is_plain_lines(capsys) -> None:
     assert len(lines) == 1 and lines[0].startswith("work: 4/4, ") and "\x1b" not in lines[0]
 
 
+def test_time_left_follows_the_recent_rate(capsys, monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress(2000, "work", 500) as advance:
+        for step in range(1000):  # 100 a second at first, then one in ten seconds
+            now += 0.01 if step < 990 else 10.0
+            advance()
+    assert capsys.readouterr().err.splitlines()[-1] == "work: 1500/2000, 0.1/s, 5000 s left"
+
+
 def test_closed_pipe_is_quiet() -> None:
     done = shell("set -o pipefail; $AMI --help | true")
     assert (done.returncode, done.stderr) == (0, "")

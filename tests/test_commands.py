@@ -13,6 +13,7 @@ import pytest
 from episodes import make
 from PIL import Image
 from rich.console import Console
+from rich.text import Text
 
 from ami_agent import cli, console
 from ami_agent.memory.store import EpisodeStore
@@ -58,7 +59,8 @@ def own_world(tmp_path: Path, monkeypatch):
     TASKS.pop("mine/Lazy-v0", None)
 
 
-def test_env_list(capsys) -> None:
+def test_env_list(capsys, monkeypatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     listed = told(capsys, "env", "list")
     assert [row["id"] for row in listed["environments"]] == list(TASKS) and listed["others"] == []
     push = next(row for row in listed["environments"] if row["id"] == "ami/Push-v0")
@@ -69,6 +71,10 @@ def test_env_list(capsys) -> None:
     code, out, _ = call(capsys, "env", "list")
     assert code == 0 and all(id in out for id in TASKS) and "Pendulum" not in out
     assert out.count("\n") == 1 + len(TASKS) and "\x1b" not in out, "a line each, plain where it is no terminal"
+    assert "touch, lidar (joints, " in next(line for line in out.splitlines() if line.startswith("ami/MazeNav-v0"))
+    monkeypatch.setenv("COLUMNS", "90")
+    out = call(capsys, "env", "list")[1]
+    assert max(map(len, out.splitlines())) <= 90 and all(id in out for id in TASKS) and "\x1b" not in out
 
 
 def test_env_list_on_a_terminal(capsys, monkeypatch) -> None:
@@ -76,6 +82,7 @@ def test_env_list_on_a_terminal(capsys, monkeypatch) -> None:
     monkeypatch.setattr(console, "out", terminal)
     _, out, _ = call(capsys, "env", "list")
     assert "\x1b[" in out and out.count("\n") > 1 + len(TASKS) and all(id in out for id in TASKS)
+    assert max(len(Text.from_ansi(line)) for line in out.splitlines()) <= 100
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in call(capsys, "env", "list")[1] + call(capsys, "env", "info", "ami/Reach-v0")[1]
 
@@ -90,6 +97,7 @@ def test_env_info(capsys) -> None:
     assert {"size", "map", "reward_type"} <= set(facts["options"])
     code, out, _ = call(capsys, "env", "info", "ami_envs:ami/Push-v0")
     assert code == 0 and "(5,) float32 in [-1, 1]" in out and "Success" in out
+    assert "dyaw (0.1 rad)" in out and "causes of every episode" in out
     assert "25 Hz" in out and "2.5 to 5" in out and "distance" in out and "gantry (or arm7)" in out
     factors = told(capsys, "env", "info", "ami/Push-v0")["factors"]
     assert factors["mass"] == {

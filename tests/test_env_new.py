@@ -183,11 +183,19 @@ WRONG = {
     "no goal size": ("task.py", "goal_size = 1", "", "no attribute 'goal_size'"),
     "not finite": ("task.py", "[env.robot.hand(),", "[env.robot.hand() / 0,", "observe gives a number that is not"),
     "misspelt joint": ("task.py", "first = env", "env.model.joint('levr'); first = env", "Invalid name 'levr'"),
-    "misspelt thing": ("task.py", '("lever",)', '("levr",)', "'levr'"),
+    "misspelt thing": ("task.py", '("lever",)', '("levr",)', "a body 'levr' that the scene has not; it has: goal, lev"),
+    "NaN late": (
+        "task.py",
+        '"angle": -np.abs',
+        '"angle": np.where(np.abs(achieved - desired)[:, 0] < 0.3, np.nan, 0) - np.abs',
+        "the reward's term 'angle' is nan at step",
+    ),
+    "float32": ("task.py", "_speed], axis=1)", "_speed], axis=1, dtype='f4')", "cure: observe must give float64"),
+    "needs to see": ("task.py", "if observation is not None:", "if 1:", "leave out the terms that need one"),
     "no oracle": ("task.py", "def oracle", "def orakel", "abstract method"),
     "no Python": ("task.py", "env.goal[i] = goal", "env.goal[i] = goal)", "SyntaxError: unmatched ')' (task.py, line"),
 }
-LOCATED = ("reset raises", "wrong goal", "misspelt joint")
+LOCATED = ("reset raises", "wrong goal", "misspelt joint", "needs to see")
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -213,6 +213,13 @@ class Needless(Reach):
         return 0.3, 0.1
 
 
+CURES = {
+    (Trivial, "can_be_solved"): "make success stricter",
+    (Constant, "says_something"): "leave out of observe",
+    (Unseeded, "says_something"): "set env.goal[i] in reset",
+}
+
+
 @loud
 @pytest.mark.parametrize(
     ("task", "name"),
@@ -245,8 +252,11 @@ def test_check_notices(task: type[Reach], name: str) -> None:
     if id not in gym.registry:
         ami_envs.register(id, task)
     try:
-        with pytest.raises((Fault, AssertionError)):
+        with pytest.raises((Fault, AssertionError)) as caught:
             CHECKS[name].run(Subject(id, {}))
+        message = str(caught.value)
+        assert "\x1b" not in message or not isinstance(caught.value, Fault)
+        assert CURES.get((task, name), "") in getattr(caught.value, "cure", "")
     finally:
         gym.registry.pop(id)
         TASKS.pop(id)
@@ -273,15 +283,12 @@ class Chaos(gym.Env):
 def test_foreign_environments() -> None:
     gym.register("ami-test/Chaos-v0", Chaos, max_episode_steps=20)
     try:
-        faults = {finding.check: finding.fault for finding in examine("ami-test/Chaos-v0")}
+        findings = {finding.check: finding for finding in examine("ami-test/Chaos-v0")}
     finally:
         gym.registry.pop("ami-test/Chaos-v0")
-    assert set(faults) == {name for name, check in CHECKS.items() if check.anyone}
-    assert {name for name, fault in faults.items() if fault} == {
-        "follows_gymnasium",
-        "repeats",
-        "hands_out_fresh_arrays",
-        "seeds_matter",
-    }
-    assert "differs" in faults["repeats"]
+    assert set(findings) == {name for name, check in CHECKS.items() if check.anyone}
+    assert {name for name, one in findings.items() if one.fault} == {"hands_out_fresh_arrays", "repeats"}
+    waiting = {name: one.waits_for for name, one in findings.items() if one.waits_for}
+    assert waiting == dict.fromkeys(("seeds_matter", "follows_gymnasium"), "hands_out_fresh_arrays")
+    assert "differs" in findings["repeats"].fault
     assert not any(finding.fault for finding in examine("Pendulum-v1"))

@@ -134,6 +134,30 @@ def test_the_same_things_are_seen(thing: str, fast: bool) -> None:
     agrees(camera(model, "down", 96, 64, fast).render(data), RayCamera(model, "down", 96, 64).render(data), share=0.995)
 
 
+@pytest.mark.parametrize("size", [128, 256])
+def test_the_sky_and_the_squares_of_the_floor_are_the_ray_cameras(push, size: int) -> None:
+    model, data = push
+    drawn, cast = (
+        kind.render(data) for kind in (camera(model, "view", size, size), RayCamera(model, "view", size, size))
+    )
+    agrees(drawn, cast)
+    sky, floor = drawn.geom_id == -1, drawn.geom_id == model.geom("floor").id
+    assert np.abs(drawn.rgb[sky].astype(int) - cast.rgb[sky]).mean() < 3
+    shades = [frame.rgb[floor & (cast.geom_id == drawn.geom_id)].mean(axis=1) for frame in (drawn, cast)]
+    assert np.corrcoef(*shades)[0, 1] > 0.7 and abs(shades[0].mean() - shades[1].mean()) < 20
+
+
+def test_large_pictures_have_shadows_and_smooth_edges() -> None:
+    model, data = scene('<geom type="box" size=".2 .2 .02" pos="0 0 .3" euler="0 0 30" rgba=".8 .1 .1 1"/>')
+    nice, fast = (camera(model, "down", 256, 256, fast) for fast in (None, True))
+    frame, plain = nice.render(data), fast.render(data)
+    floor = (frame.geom_id == 0) & (plain.geom_id == 0)
+    darker = frame.rgb[floor].mean(axis=1) < plain.rgb[floor].mean(axis=1) - 20
+    assert 0.01 < darker.mean() < 0.5
+    assert len(np.unique(frame.rgb.reshape(-1, 3), axis=0)) > len(np.unique(plain.rgb.reshape(-1, 3), axis=0))
+    assert digest(frame) == digest(nice.render(data)) == digest(camera(model, "down", 256, 256).render(data))
+
+
 def test_things_stand_where_they_are_the_right_way_up() -> None:
     model, data = scene('<geom type="box" size=".1 .1 .1" pos=".5 .7 0"/>')
     frame = camera(model, "down", 64, 64).render(data)

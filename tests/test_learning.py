@@ -105,6 +105,16 @@ def test_a_signal_stops_and_nothing_is_lost(tmp_path):
     assert done and same(rest, learn(tmp_path / "whole", 1200)[0])
 
 
+def test_stopped_before_the_first_checkpoint_one_is_told_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stop = Stop()
+    stop.requested = signal.SIGINT
+    assert learn_by_command(LearnByCommand(env="ami/Reach-v0"), stop) is None
+    assert "before the first checkpoint" in capsys.readouterr().err.replace("\n", " ")
+    assert learn_by_command(LearnByCommand(resume=next(tmp_path.glob("runs/*"))), stop) is None
+    assert "it begins anew" in capsys.readouterr().err
+
+
 def test_sigkill_and_resume_give_the_same_weights(tmp_path):
     environment = {**os.environ, "AMI_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ami_agent", "train"]

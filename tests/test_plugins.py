@@ -45,6 +45,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     before = set(TASKS), set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables would wrap
     load_plugins.cache_clear()
     yield Site(tmp_path)
     load_plugins.cache_clear()
@@ -100,7 +101,10 @@ def test_a_broken_one_is_named_and_harms_nobody(site: Site, capsys, code: str, p
     assert list(broken) == ["plug_bad"] and say in broken["plug_bad"] and "\n" not in broken["plug_bad"]
     assert all(TASKS[id] == task for id, task in before.items())
     assert cli.main(["env", "list"]) == 0
-    assert "broken: plug_bad of plug-bad" in capsys.readouterr().out
+    told = capsys.readouterr().out.replace(f"{site.folder}/", "")
+    assert "broken: plug-bad 1.0 (" in told and told.endswith("; mend it, or pip uninstall plug-bad\n")
+    if code:
+        assert "broken: plug-bad 1.0 (plug_bad.py:" in told, "its own line is named"
 
 
 @pytest.mark.parametrize("words", [["env", "check"], ["env", "info"], ["env", "preview"], ["run", "--env"]])
@@ -108,8 +112,16 @@ def test_an_unknown_id_tells_of_broken_ones(site: Site, capsys, words: list[str]
     site.install("plug_bad", "1 / 0")
     assert cli.main([*words, "plug/Nowhere-v0"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and "the plug-in plug_bad of plug-bad is broken: ZeroDivisionError" in err
-    assert err.splitlines()[-1].startswith("ami-agent: no environment 'plug/Nowhere-v0'")
+    assert out == "" and "broken plug-in: plug-bad 1.0 (" in err and ": ZeroDivisionError" in err
+    assert err.splitlines()[-1].startswith("ami-agent: no environment 'plug/Nowhere-v0'; `ami-agent env list --all`")
+
+
+def test_what_a_broken_one_registered_is_taken_out(site: Site, capsys) -> None:
+    site.install("plug_bad", "import plug_good\n" + GOOD.replace("Near-v0", "Lost-v0") + "raise RuntimeError('boom')")
+    site.install("plug_good", GOOD)
+    worlds, broken = listed(capsys)
+    assert "plug/Lost-v0" not in {*worlds, *TASKS, *gym.registry} and broken == {"plug_bad": "RuntimeError: boom"}
+    assert "plug/Near-v0" in worlds, "it is of another package, whole though imported by the broken one"
 
 
 def test_nothing_is_imported_before_it_is_asked_for(site: Site, capsys) -> None:

@@ -113,8 +113,9 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:
     """Train a brain for an environment that has none; None if a signal came before the end."""
     console.say(
-        f"no weights for {config.env} yet: learning from {config.train_steps} env steps first "
-        f"(`ami-agent train --env {config.env}` learns for longer)"
+        f"no weights for {config.env} yet: learning from {config.train_steps} env steps first, for some minutes "
+        f"(--train-steps N changes it; `ami-agent train --env {config.env}` learns for longer; "
+        "--agent oracle or random needs no learning)"
     )
     worlds = config.train_steps // (10 * environment.spec.max_episode_steps)  # a tenth of the steps is warm-up
     settings = train.Config(

@@ -55,7 +55,7 @@ def main(config: Config) -> int:
         for finding in findings:
             mark = "ok" if finding.ok else "MISSING" if finding.needed else "no"
             cure = "" if finding.ok or not finding.cure else f" -> {finding.cure}"
-            print(f"{mark:<8}{finding.name:<22}{finding.found}{cure}")
+            print(f"{mark:<8}{finding.name:<24}{finding.found}{cure}")
         print("ready: `ami-agent run` works here" if ok else "not ready: install what is marked MISSING")
     return 0 if ok else MissingError.exit_code
 
@@ -77,12 +77,13 @@ def _packages() -> list[Finding]:
         extra = re.search(r"extra == ['\"](\w+)", line)
         if extra and (extra[1] in ("dev", "test") or need.name == "mujoco"):  # dmc narrows what core asks for
             continue
+        package = "imageio-ffmpeg" if "ffmpeg" in need.extras else need.name  # imageio alone writes no films
         try:
-            version = metadata.version("imageio-ffmpeg" if "ffmpeg" in need.extras else need.name)
+            version = metadata.version(package)
             ok = bool(extra) or need.specifier.contains(version, prereleases=True)
         except metadata.PackageNotFoundError:
             version, ok = "not installed", False
-        name = f"{need.name} [{extra[1]}]" if extra else need.name
+        name = f"{package} [{extra[1]}]" if extra else package
         install = f"ami-agent[{extra[1]}]" if extra else f"{need.name}{need.specifier}"
         findings.append(Finding(name, ok, version, f"pip install '{install}'", needed=not extra))
     return findings

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 import tyro
@@ -22,8 +22,23 @@ from ami_envs.plugins import Plugin, load_plugins
 from ami_envs.registry import ENGINE_OPTIONS, TASKS, is_ours, load
 from ami_envs.senses import offered
 
+if TYPE_CHECKING:
+    from ami_envs.checks import Finding
+
 T = TypeVar("T")
 OURS = "ami_envs"  # the package whose worlds need no mark
+SESSIONS = "yes: something stays the same over a session's episodes; reset() visits it again, as does session=k"
+ENGINE_ABOUT = {
+    "sensors": 'senses beside the goal\'s, e.g. ["rgb"] or {"rgb": {"size": 64}}; the world\'s own if not given',
+    "threads": "of the physics, where there are many worlds; the result is the same",
+    "strict": "true: refuse actions outside [-1, 1] instead of clipping them",
+    "factors": 'causes of every episode: {"mass": 2.0}, or "training" or "held_out" to draw them from these ranges',
+    "session": "a number: every episode is a visit of that session",
+    "render_mode": '"rgb_array": render() gives a picture',
+    "renderer": '"ray" needs no driver; "gl" draws shadows by OpenGL',
+    "width": "of a picture, pixels",
+    "height": "of a picture, pixels",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Check:
-    """Prove that an environment keeps its promises; exit code 4 if it breaks one."""
+    """Prove that an environment keeps its promises; a failed check is exit code 4."""
 
     id: tyro.conf.Positional[str]
     """Which one, e.g. ami/Push-v0, or module:namespace/Name-v0 for one that a module registers."""
@@ -70,23 +85,23 @@ def main(config: List | Info | Check) -> int:
 
 
 def _list(config: List) -> int:
-    broken = [asdict(plugin) for plugin in load_plugins() if plugin.fault]
+    odd = [plugin for plugin in load_plugins() if plugin.fault]
     rows = []
     for id in TASKS:
         try:
             rows.append(overview(id))
         except Exception as error:  # a world may be someone else's, half written
-            broken.append(asdict(Plugin(id, str(TASKS[id]), fault=f"{type(error).__name__}: {error}")))
+            odd.append(Plugin(id, str(TASKS[id]), fault=f"{type(error).__name__}: {error}"))
+    broken = [asdict(plugin) for plugin in odd]
     others = sorted(set(gym.registry) - set(TASKS)) if config.all else []
     if config.json:
         console.emit({"environments": rows, "broken": broken, "others": others})
         return 0
     foreign = any(row["package"] != OURS for row in rows)
-    header = ["world", *(["from"] if foreign else []), "robots", "steps", "senses", "success"]
+    header = ["world", *(["from"] if foreign else []), "robots", "steps", "senses (if asked for)", "success"]
     show_table(header, [_cells(row, foreign) for row in rows])
-    for one in broken:
-        origin = f" of {one['package']}" if one["package"] else ""
-        print(f"\nbroken: {one['name']}{origin} ({one['module']}): {one['fault']}")
+    for plugin in odd:
+        print(f"\nbroken: {plugin}")
     if others:
         print("\nOther environments (`ami-agent env info ID` says what one is like):")
         print("\n".join(f"  {id}" for id in others))
@@ -94,10 +109,11 @@ def _list(config: List) -> int:
 
 
 def _cells(row: dict[str, Any], foreign: bool) -> list[str]:
-    senses = [*row["own_senses"], *(name for name in row["senses"] if name not in row["own_senses"])]
+    others = ", ".join(name for name in row["senses"] if name not in row["own_senses"])
+    senses = " ".join(filter(None, (", ".join(row["own_senses"]), f"({others})" if others else "")))
     success = row["success"] + (f" (needs {row['needs']})" if row["needs"] else "")
     origin = [_origin(row["package"])] if foreign else []
-    return [row["id"], *origin, ", ".join(row["robots"]), str(row["horizon"]), ", ".join(senses), success]
+    return [row["id"], *origin, ", ".join(row["robots"]), str(row["horizon"]), senses, success]
 
 
 def _origin(module: str) -> str:
@@ -137,10 +153,11 @@ def _tell(said: dict[str, Any]) -> None:
         others = [name for name in said["robots"] if name != said["robot"]]
         lines |= {
             "robot": said["robot"] + (f" (or {', '.join(others)})" if others else ""),
+            "each action": said["units"],
             "success ends": f"the episode{held}",
             "reward": "0 at success, else -1" if said["reward"] == "sparse" else f"the sum of {text(said['terms'])}",
             "needs": said["needs"] or "nothing special",
-            "sessions": "yes: something stays the same over the episodes of one" if said["sessions"] else "no",
+            "sessions": SESSIONS if said["sessions"] else "no",
         }
     for name, line in lines.items():
         print(f"{name:<14}{line}")
@@ -166,7 +183,8 @@ def _tell_choices(said: dict[str, Any]) -> None:
     show_table(("factor", "training", "held out", "what"), rows)
     _heading("\noptions")
     show_table(("option", "default"), [(name, repr(value)) for name, value in said["options"].items()])
-    print(f"and of every world: {', '.join(ENGINE_OPTIONS)}")
+    print("\nand of every world:")
+    show_table(("option", "what"), [(name, ENGINE_ABOUT.get(name, "")) for name in ENGINE_OPTIONS])
 
 
 def _heading(line: str) -> None:
@@ -198,15 +216,28 @@ def _check(config: Check) -> int:
     for finding in _quietly(examine(spec.id, parse_options(config.options))):
         findings.append(finding)
         if not config.json:
-            print(f"{'FAULT' if finding.fault else 'ok':<7}{finding.promise}")
-            if finding.fault:
-                print(f"{'':<7}found: {' '.join(finding.fault.split())}\n{'':<7}cure: {finding.cure}")
-            sys.stdout.flush()  # checks take seconds each
+            _say(finding)
     faults = sum(bool(finding.fault) for finding in findings)
     if config.json:
         console.emit({"environment": spec.id, "faults": faults, "findings": [asdict(one) for one in findings]})
-    elif faults == len(findings):
-        print(f"{spec.id} keeps none of its promises, as far as they could be tried")
     else:
-        print(f"{spec.id} keeps {len(findings) - faults} of {len(findings)} promises")
+        _sum_up(spec.id, findings, faults)
     return ArtefactError.exit_code if faults else 0
+
+
+def _say(finding: Finding) -> None:
+    mark = "FAULT" if finding.fault else "-" if finding.waits_for else "ok"
+    print(f"{mark:<7}{finding.promise}")
+    if finding.fault:
+        print(f"{'':<7}found: {' '.join(finding.fault.split())}\n{'':<7}cure: {finding.cure}")
+    sys.stdout.flush()  # checks take seconds each
+
+
+def _sum_up(id: str, findings: list[Finding], faults: int) -> None:
+    waiting = sum(bool(finding.waits_for) for finding in findings)
+    if faults == len(findings):
+        print(f"{id} does not work yet; its other promises could not be tried")
+        return
+    print(f"{id} keeps {len(findings) - faults - waiting} of {len(findings)} promises")
+    if waiting:
+        print(f"{waiting} (-) cannot be tried before the faults above are mended: then check again")

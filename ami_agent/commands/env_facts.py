@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -52,6 +55,15 @@ def first_sentence(thing: Any) -> str:
     return paragraph.partition(". ")[0].rstrip(".")
 
 
+def units(robot: type) -> str:
+    """What a robot's class, or the one that it is a kind of, says of its actions in one paragraph."""
+    for kind in robot.__mro__:
+        for paragraph in inspect.cleandoc(kind.__dict__.get("__doc__") or "").split("\n\n"):
+            if found := re.match(r"Actions \(\d+\): (.*)", " ".join(paragraph.split())):
+                return found[1].rstrip(".")
+    return "see the robot's class"
+
+
 def facts(spec: EnvSpec, env: gym.Env) -> dict[str, Any]:
     """All that can be said of an environment, as plain JSON values."""
     space = env.observation_space
@@ -83,6 +95,7 @@ def _facts_of_ours(id: str, engine: WorldEnv) -> dict[str, Any]:
         "package": type(task).__module__.partition(".")[0],
         "robot": type(engine.robot).__name__.lower(),
         "robots": robots(type(task)),
+        "units": units(type(engine.robot)),
         "own_senses": task.senses,
         "needs": task.needs,
         "sessions": task.sessions,
@@ -140,14 +153,23 @@ def fancy() -> bool:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 0) -> None:
-    """Print rows under a header: wrapped and coloured on a terminal, a line each elsewhere."""
-    if fancy():
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    """Print rows under a header: wrapped at a terminal's width, or where COLUMNS says; else a line each."""
+    colours = fancy()
+    columns = os.environ.get("COLUMNS", "")
+    if console.out.is_terminal or columns.isdigit():
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if colours else "")
         for i, name in enumerate(header):
-            table.add_column(name, style="cyan" if i == 0 else None, no_wrap=i == 0)
+            table.add_column(name, style="cyan" if i == 0 and colours else "", no_wrap=i == 0)
         for row in rows:
             table.add_row(*map(Text, row))
-        console.out.print(table)
+        wide = int(columns) if columns.isdigit() else console.out.width
+        plain = Console(file=sys.stdout, width=max(wide, 1), color_system=None, highlight=False)
+        if colours:
+            console.out.print(table)
+            return
+        with plain.capture() as capture:
+            plain.print(table)
+        print("\n".join(line.rstrip() for line in capture.get().splitlines()))
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):

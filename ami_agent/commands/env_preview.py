@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ami_envs.senses.gl import NoGraphics
 
 HOLD = 10  # how often a film shows its last picture
 MOST = 200  # pictures of a film: longer episodes are sped up
+PATIENCE = 3.0  # seconds without a word while a film is made, twice as many each time
 SIZES = 16, 1024  # pixels a side
 KINDS = {".gif": "", ".mp4": "imageio_ffmpeg"}  # of files, and the module that each needs
 
@@ -102,6 +104,8 @@ def shoot(env: gym.Env, agent: str, seed: int) -> Film:
     env.reset(seed=seed)
     film, over = Film([picture(env)]), False
     info: dict[str, Any] = {}
+    last, patience = time.monotonic(), PATIENCE
+    limit = env.spec.max_episode_steps if env.spec else None
     act: Callable = env.unwrapped.oracle if agent == "oracle" else env.action_space.sample  # type: ignore[attr-defined]
     while not over:
         _, _, terminated, truncated, info = env.step(act())
@@ -109,6 +113,9 @@ def shoot(env: gym.Env, agent: str, seed: int) -> Film:
         film.steps += 1
         if film.steps % film.pace == 0 or over:
             film.frames.append(picture(env))
+        if time.monotonic() - last > patience:
+            last, patience = time.monotonic(), 2 * patience
+            console.say(f"step {film.steps}" + (f" of at most {limit}" if limit else ""))
         if len(film.frames) > MOST:
             film.frames, film.pace = film.frames[::2], 2 * film.pace
     film.success = bool(info.get("success", info.get("is_success", False)))

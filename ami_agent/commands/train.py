@@ -17,7 +17,7 @@ from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options
 from ami_agent.configs import build
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
-from ami_agent.learning.train import TrainConfig, train
+from ami_agent.learning.train import TrainConfig, has_checkpoint, train
 from ami_agent.memory.lock import HomeLock
 from ami_agent.runs import Run, agent_folder
 from ami_agent.signals import Stop, graceful
@@ -93,16 +93,29 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
             stack.enter_context(HomeLock(config.resume))
             run = Run.open(config.resume, resume=True)
             config = _saved(run, config)
+            if not has_checkpoint(run):
+                console.say(f"{run.folder} has no checkpoint: it begins anew")
         environment = Environment(config.env, config.train.worlds, parse_options(config.options))
         stack.callback(environment.close)
         brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
         if not done:
             run.finish("stopped", steps=brain.steps)
-            console.say(f"stopped. Go on with: ami-agent train --resume {run.folder}")
+            console.say(_goodbye(run, config))
             return None
         brain.save(run.folder / "brain.safetensors", **_origin(config))
         run.finish("done", steps=brain.steps, updates=brain.updates)
         return run, config, brain
+
+
+def _goodbye(run: Run, config: Config) -> str:
+    """What is kept of learning that was stopped, and how to go on."""
+    again = f"ami-agent train --resume {run.folder}"
+    if has_checkpoint(run):
+        return f"stopped. Go on from the last checkpoint with: {again}"
+    return (
+        f"stopped before the first checkpoint (--segment {config.train.segment} env steps, or two episodes of each "
+        f"world): nothing learned is kept, and {again} would begin anew"
+    )
 
 
 def deliver(config: Config, brain: Brain) -> Path:

@@ -64,7 +64,7 @@ def train(
     if config.study.capacity <= longest:
         raise UsageError(f"study.capacity must be more than an episode's {longest} steps, not {config.study.capacity}")
     brain = Brain(environment.spec, brain_config, seed)
-    resumed = any((run.folder / "checkpoints").glob("ckpt-*"))
+    resumed = has_checkpoint(run)
     with EpisodeStore(run.folder / "experience.sqlite", create=not resumed) as store:
         training = Training(environment, Learner(brain, config.learner), store, run, seed, config)
         if resumed:
@@ -72,6 +72,11 @@ def train(
         if config.steps <= training.warmup:
             raise UsageError(f"{config.steps} env steps are too few: learning begins after {training.warmup}")
         return brain, training.learn(stop)
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Whether learning in this run got to the end of a segment, from where it can go on."""
+    return any((run.folder / "checkpoints").glob("ckpt-*"))
 
 
 class Training:
@@ -96,8 +101,7 @@ class Training:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
         total, n = self.config.steps, self.environment.n
         segment = max(self.config.segment, 2 * self.brain.spec.max_episode_steps * n)  # two whole episodes a world
-        with progress(total, f"learning {self.environment.id}") as advance:
-            advance(self.brain.steps)
+        with progress(total, f"learning {self.environment.id}", self.brain.steps) as advance:
             while self.brain.steps < total:
                 boundary = (self.brain.steps // segment + 1) * segment
                 if not self._segment(min(total, boundary), stop, advance):

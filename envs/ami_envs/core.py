@@ -61,7 +61,7 @@ class WorldEnv:
         self.n, self.strict = whole("n, the number of worlds,", n, 1), strict
         self._senses = sense.settle(task.senses if senses is None else senses, task)
         self.model = compile_task(task, self._senses)
-        self.batch = Batch(self.model, n, nthread=threads)
+        self.batch = Batch(self.model, n, nthread=whole("threads", threads, 1, 1024))
         self.robot: Any = task.robot(self.batch)  # of the task's own kind
         self.period = self.robot.substeps * self.model.opt.timestep
         self.goal = np.zeros((n, task.goal_size))

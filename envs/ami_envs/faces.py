@@ -14,6 +14,8 @@ from gymnasium.vector.utils import batch_space
 
 from ami_envs.core import Snapshot, WorldEnv
 from ami_envs.inputs import Worlds, world_ids
+from ami_envs.senses.vision import check_renderer
+from ami_envs.snapshots import Told
 from ami_envs.task import Task
 
 PICTURE = 256  # pixels a side of render(), by default
@@ -40,13 +42,36 @@ def _chosen(options: dict[str, Any] | None, *more: str) -> tuple[dict[str, Any],
     return chosen, state
 
 
-def _check_render_mode(mode: str | None) -> str | None:
+def _check_render_mode(mode: str | None, renderer: str) -> str | None:
     if mode not in (None, *SingleEnv.metadata["render_modes"]):
         raise ValueError(f"render_mode must be None or 'rgb_array', not {mode!r}")
+    check_renderer(renderer)
     return mode
 
 
-class SingleEnv(gymnasium.Env):
+class Face:
+    """What both faces show of their engine."""
+
+    engine: WorldEnv
+
+    @property
+    def factor_space(self) -> Dict:
+        """The factors that can be set in a world, in their training ranges."""
+        return self.engine.factor_space()
+
+    @property
+    def held_out_factor_space(self) -> Dict:
+        """The factors in the ranges kept for tests."""
+        return self.engine.factor_space("held_out")
+
+    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
+        return self.engine.compute_reward(achieved_goal, desired_goal, info)
+
+    def compute_terminated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
+        return self.engine.compute_terminated(achieved_goal, desired_goal, info)
+
+
+class SingleEnv(Face, gymnasium.Env):
     """One world. Observations are a flat Dict; `sensors` picks the senses beside the goal keys.
 
     A snapshot given to `reset(options={"state": ...})` or `set_state` is exact in all but the time limit, which
@@ -67,7 +92,7 @@ class SingleEnv(gymnasium.Env):
         self.engine = WorldEnv(task, 1, **engine)
         self.observation_space, self.action_space = _spaces(self.engine)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.engine.period)}
-        self.render_mode, self._picture = _check_render_mode(render_mode), ("view", width, height, renderer)
+        self.render_mode, self._picture = _check_render_mode(render_mode, renderer), ("view", width, height, renderer)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         chosen, state = _chosen(options)
@@ -93,32 +118,18 @@ class SingleEnv(gymnasium.Env):
             one,
         )
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
-        return self.engine.compute_reward(achieved_goal, desired_goal, info)
-
-    def compute_terminated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
-        return self.engine.compute_terminated(achieved_goal, desired_goal, info)
-
     def compute_truncated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
         """The time limit is no function of the goal: never."""
         return False if np.ndim(achieved_goal) == 1 else np.zeros(np.shape(achieved_goal)[:-1], bool)
 
     def get_state(self) -> Snapshot:
+        """Everything the world is, copied."""
         return self.engine.get_state()
 
     def set_state(self, state: Snapshot) -> None:
+        """Be what a snapshot was, exactly; in an environment that is new, by `reset(options={"state": ...})`."""
         self.engine.set_state(state)
         self.np_random = self.engine.rngs[0]
-
-    @property
-    def factor_space(self) -> Dict:
-        """The factors that can be set, in their training ranges."""
-        return self.engine.factor_space()
-
-    @property
-    def held_out_factor_space(self) -> Dict:
-        """The factors in the ranges kept for tests."""
-        return self.engine.factor_space("held_out")
 
     def intervene(self, values: Mapping[str, Any]) -> None:
         """Set factors by name, now; see `WorldEnv.intervene`."""
@@ -127,10 +138,7 @@ class SingleEnv(gymnasium.Env):
     def counterfactual(self, state: Snapshot, intervention: Mapping[str, Any], actions: np.ndarray) -> list[tuple]:
         """Live actions (T, A) from a snapshot under other causes, and come back: (observation, reward, terminated,
         info) of each step, up to the episode's end."""
-        told = self.engine.counterfactual(state, intervention, actions)
-        return [
-            (seen, reward, over, _first({k: v[None] for k, v in info.items()})) for seen, reward, over, info in told
-        ]
+        return _told(self.engine.counterfactual(state, intervention, actions))
 
     def oracle(self) -> np.ndarray:
         """The scripted expert's action, (A,)."""
@@ -148,7 +156,7 @@ class SingleEnv(gymnasium.Env):
         self.engine.close()
 
 
-class BatchEnv(VectorEnv):
+class BatchEnv(Face, VectorEnv):
     """n worlds. `autoreset_mode` NextStep (Gymnasium's default) or Disabled (reset(options={"reset_mask": ...}))."""
 
     def __init__(
@@ -166,7 +174,7 @@ class BatchEnv(VectorEnv):
         if autoreset_mode is AutoresetMode.SAME_STEP:
             raise ValueError("autoreset_mode must be NextStep or Disabled")
         self.engine = WorldEnv(task, num_envs, **engine)
-        self.num_envs, self.render_mode = num_envs, _check_render_mode(render_mode)
+        self.num_envs, self.render_mode = num_envs, _check_render_mode(render_mode, renderer)
         self._picture = "view", width, height, renderer
         limit = task.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.limit = limit if limit != -1 else sys.maxsize  # Gymnasium's word for none
@@ -222,12 +230,6 @@ class BatchEnv(VectorEnv):
             raise ValueError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
         return mask
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
-        return self.engine.compute_reward(achieved_goal, desired_goal, info)
-
-    def compute_terminated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
-        return self.engine.compute_terminated(achieved_goal, desired_goal, info)
-
     def oracle(self) -> np.ndarray:
         """The scripted expert's actions, (n, A)."""
         return self.engine.task.oracle(self.engine).astype(np.float32)
@@ -236,22 +238,18 @@ class BatchEnv(VectorEnv):
         """The actions, (n, A), of the best expert without what the world needs; see `Task.needs`."""
         return self.engine.task.floor(self.engine).astype(np.float32)
 
-    @property
-    def factor_space(self) -> Dict:
-        """The factors that can be set in each world, in their training ranges."""
-        return self.engine.factor_space()
-
-    @property
-    def held_out_factor_space(self) -> Dict:
-        """The factors in the ranges kept for tests."""
-        return self.engine.factor_space("held_out")
-
     def intervene(self, values: Mapping[str, Any], worlds: Worlds = None) -> None:
         """Set factors by name, now, in `worlds` (all by default); see `WorldEnv.intervene`."""
         self.engine.intervene(values, worlds)
 
-    def get_state(self, world: int) -> Snapshot:
-        """All of one world, copied."""
+    def counterfactual(
+        self, state: Snapshot, intervention: Mapping[str, Any], actions: np.ndarray, world: int = 0
+    ) -> list[tuple]:
+        """As `SingleEnv.counterfactual`, lived in `world`, which is then put back; the others stand still."""
+        return _told(self.engine.counterfactual(state, intervention, actions, world))
+
+    def get_state(self, world: int = 0) -> Snapshot:
+        """Everything one world is, copied."""
         return self.engine.get_state(world)
 
     def set_state(self, state: Snapshot, worlds: Worlds = None) -> None:
@@ -268,6 +266,11 @@ class BatchEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
+
+
+def _told(steps: list[Told]) -> list[tuple]:
+    """Steps of one world, with infos as a single environment's."""
+    return [(*step[:3], _first({name: value[None] for name, value in step[3].items()})) for step in steps]
 
 
 def _first(info: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -91,14 +91,24 @@ def space(factors: Mapping[str, Factor], split: str = "training") -> Dict:
 
 
 def common(env: WorldEnv) -> dict[str, Factor]:
-    """The factors that the engine offers: four of the task's things, if it names any, and five of every world."""
+    """The factors that the engine offers: four of the task's things, if it names any, and five of every world.
+
+    Delay and noise are of the senses alone: `observation` and the goals are always exact.
+    """
     bodies = np.array([env.model.body(name).id for name in env.task.things], int)
     geoms = np.flatnonzero(np.isin(env.model.geom_bodyid, bodies))
     still = np.flatnonzero(env.model.body_weldid[env.model.geom_bodyid] == 0)
     of_things = {
         "colour": Factor(np.ones(3), (0.7, 1.0), (0.3, 0.6), "the things' red, green, blue, x", partial(_tint, geoms)),
         "size": Factor(
-            1.0, (0.9, 1.1), (1.12, 1.25), "the things' size, x", partial(_resize, bodies, geoms), True, least=0.1
+            1.0,
+            (0.9, 1.1),
+            (1.12, 1.25),
+            "the things' size, x",
+            partial(_resize, bodies, geoms),
+            True,
+            least=0.1,
+            most=10,
         ),
         "mass": Factor(1.0, (0.5, 2.0), (2.5, 5.0), "the things' mass, x", partial(_weigh, bodies), True, least=1e-3),
         "friction": Factor(
@@ -114,8 +124,8 @@ def common(env: WorldEnv) -> dict[str, Factor]:
         "light": Factor(1.0, (0.6, 1.2), (0.2, 0.5), "brightness of the lamps, x", _light, least=0.0),
         "camera": Factor(np.zeros(3), (-0.02, 0.02), (0.04, 0.08), "the camera's place, + m", _camera),
         "gain": Factor(1.0, (0.85, 1.15), (0.6, 0.8), "strength of the servos, x", _gain, least=0.01),
-        "delay": Factor(0, (0, 2), (3, 5), "lateness of the senses (observation and goals stay exact), + env steps", least=0, most=100, whole=True),
-        "noise": Factor(0.0, (0.0, 0.02), (0.03, 0.1), "noise of the senses (observation and goals stay exact), share of their span", least=0.0),
+        "delay": Factor(0, (0, 2), (3, 5), "lateness of senses, + env steps", most=100, least=0, whole=True),
+        "noise": Factor(0.0, (0.0, 0.02), (0.03, 0.1), "noise of senses, share of their span", least=0.0),
     }
     return {**(of_things if bodies.size else {}), **of_worlds}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Told = tuple[dict[str, np.ndarray], float, bool, dict[str, np.ndarray]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """Everything one world is: restoring it continues the same episode bit for bit, in any engine of the same task."""
 
@@ -33,6 +33,9 @@ class Snapshot:
     fields: dict[str, np.ndarray]  # of MuJoCo's model, where worlds differ
     noise_key: np.ndarray
     random: Mapping[str, Any]  # the world's random generator
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {self.task}, step {self.counts['steps']}>"
 
 
 def take(env: WorldEnv, world: int) -> Snapshot:

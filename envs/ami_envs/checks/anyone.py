@@ -49,10 +49,10 @@ def seeds_matter(subject: Subject) -> None:
 def hands_out_fresh_arrays(subject: Subject) -> None:
     """No two observations or infos share memory: what a user keeps stays as it was."""
     env = subject.make()
-    told = [env.reset(seed=0)]
+    told = [dict(zip(("observation", "info"), env.reset(seed=0), strict=True))]
     for _ in range(3):
         observation, _, terminated, truncated, info = env.step(env.action_space.sample())
-        told.append((observation, info))
+        told.append({"observation": observation, "info": info})
         if terminated or truncated:
             break
     arrays = [dict(arrays_in(one)) for one in told]
@@ -60,7 +60,7 @@ def hands_out_fresh_arrays(subject: Subject) -> None:
         for later in arrays[i + 1 :]:
             for name, array in later.items():
                 if name in earlier and np.shares_memory(array, earlier[name]):
-                    raise Fault(f"{name} is the same array in two calls")
+                    raise Fault(f"{name} is the same array in two steps")
 
 
 def ends_well(subject: Subject) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
 import warnings
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
-from ami_envs.checks.trials import Fault, Subject
-from ami_envs.faces import BatchEnv
-from ami_envs.registry import load
+from ami_envs.checks.trials import Fault, Subject, words
+from ami_envs.faces import BatchEnv, SingleEnv
+from ami_envs.registry import task_of
+from ami_envs.scenes import compile_task
 
 WORLDS, STEPS = 2, 5
+FINITE = "keep logs, roots and divisions in range"
 
 
 def lives(subject: Subject) -> None:
-    """It can be made, reset and stepped, and its arrays have the shapes that they should."""
+    """It can be made, reset and stepped; its arrays have the right shapes, its rewards are numbers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they are of is told here, or by other checks
         try:
@@ -28,10 +26,12 @@ def lives(subject: Subject) -> None:
             raise
         except Exception as error:
             _look_closer(subject)
-            raise Fault(f"{_words(error)}{_place(error, subject)}") from error
+            raise Fault(words(error, subject)) from error
         if subject.ours:
             _check_camera(subject)
             _check_shapes(subject)
+            for actor in ("random actions", "the oracle"):
+                _check_numbers(subject, actor)
 
 
 def _live(subject: Subject) -> None:
@@ -46,20 +46,16 @@ def _live(subject: Subject) -> None:
 
 
 def _look_closer(subject: Subject) -> None:
-    """A missing camera or a wrong shape says more than what it breaks later; where none can be seen, nothing."""
+    """A misspelt name or a wrong shape says more than what it breaks later; where none can be seen, nothing."""
     if subject.ours:
         try:
+            _check_things(subject)
             _check_camera(subject)
             _check_shapes(subject)
         except Fault:
             raise
         except Exception:
             return
-
-
-def _words(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return f"{type(error).__name__}: {text.partition(' was raised from the environment creator')[0]}"  # Gymnasium's
 
 
 def _check_shapes(subject: Subject) -> None:
@@ -73,10 +69,15 @@ def _check_shapes(subject: Subject) -> None:
         _expect("observe", seen, (WORLDS, *size), "it always has the same size, one row a world")
         achieved = task.achieved(engine)
         _expect("achieved", achieved, (WORLDS, task.goal_size), "one row a world, goal_size numbers")
+        for name, value in (("observe", seen), ("achieved", achieved)):
+            if value.dtype != np.float64:
+                raise Fault(f"{name} gives {value.dtype}", cure=f"{name} must give float64: .astype(np.float64)")
         _expect("success", task.success(achieved, engine.goal), (WORLDS,), "one bool a world")
         for name, term in task.terms(achieved, engine.goal, seen).items():
-            _expect(f"terms, {name!r},", term, (WORLDS,), "one number a world")
+            _expect(f"the reward's term {name!r}", term, (WORLDS,), "one number a world")
         _expect("oracle", task.oracle(engine), (WORLDS, engine.robot.action_size), "one action a world")
+        if step == 0:
+            _check_bare(env, achieved, subject)
         env.step(_quiet(env))
 
 
@@ -88,7 +89,8 @@ def _expect(what: str, found: Any, shape: tuple[int, ...], meaning: str) -> None
     if np.shape(found) != shape:
         raise Fault(f"{what} gives an array of shape {np.shape(found)}, not {shape}: {meaning}")
     if not np.isfinite(found).all():
-        raise Fault(f"{what} gives a number that is not finite")
+        value = np.asarray(found)[~np.isfinite(found)].flat[0]
+        raise Fault(f"{what} gives a number that is not finite: {value}", FINITE)
 
 
 def _check_camera(subject: Subject) -> None:
@@ -99,14 +101,51 @@ def _check_camera(subject: Subject) -> None:
         raise Fault(f'the scene has no camera named "view"{others}: pictures of the world are taken with it')
 
 
-def _place(error: BaseException | None, subject: Subject) -> str:
-    """Where in its author's own code an error came up, or nothing if it did not."""
-    kind = load(subject.id) if subject.ours else gym.spec(subject.id).entry_point
-    home = Path(inspect.getfile(kind)).resolve().parent if inspect.isclass(kind) else None
-    place = ""
-    while error is not None:  # Gymnasium raises some anew
-        for frame in traceback.extract_tb(error.__traceback__):
-            if Path(frame.filename).resolve().parent == home:
-                place = f" ({frame.filename}, line {frame.lineno}, in {frame.name})"
-        error = error.__cause__
-    return place
+def _check_things(subject: Subject) -> None:
+    task = task_of(subject.id, subject.options)
+    model = compile_task(task, {})
+    robot = model.body_rootid[model.body(task.robot.body).id]
+    there = [model.body(i).name for i in range(1, model.nbody) if model.body_rootid[i] != robot]
+    for name in task.things:
+        if name not in [*there, "world"]:
+            has = ", ".join(one for one in there if one) or "no named body beside the robot's"
+            raise Fault(
+                f"`things` names a body {name!r} that the scene has not; it has: {has}",
+                cure="let `things` name bodies of the scene",
+            )
+
+
+def _check_bare(env: BatchEnv, achieved: np.ndarray, subject: Subject) -> None:
+    try:
+        env.engine.task.reward(achieved, env.engine.goal, None)
+    except Exception as error:
+        cure = "terms is called without an observation by compute_reward: leave out the terms that need one"
+        raise Fault(f"where observation is None, {words(error, subject)}", cure) from error
+
+
+def _check_numbers(subject: Subject, actor: str) -> None:
+    """An episode of random actions, and one of the oracle: whatever is reached, all that is told is finite."""
+    env = subject.single(sensors=())
+    env.action_space.seed(0)
+    told = env.reset(seed=0)[0]
+    for step in range(env.engine.task.max_episode_steps):
+        told, reward, terminated, truncated, info = env.step(
+            env.oracle() if actor == "the oracle" else env.action_space.sample()
+        )
+        if info["physics_error"]:
+            return
+        where = f"at step {step} of an episode of {actor}"
+        for name, value in told.items():
+            if not np.isfinite(value).all():
+                raise Fault(f"{name}{np.flatnonzero(~np.isfinite(value)).tolist()} is not finite {where}", FINITE)
+        if not np.isfinite(reward):
+            raise Fault(f"the reward{_term(env, told)} is {reward} {where}", FINITE)
+        if terminated or truncated:
+            return
+
+
+def _term(env: SingleEnv, told: dict[str, np.ndarray]) -> str:
+    """The name of the reward's first term that is not finite, if it is one of them."""
+    seen = (told[name][None] for name in ("achieved_goal", "desired_goal", "observation"))
+    terms = env.engine.task.terms(*seen) if env.engine.task.reward_type == "dense" else {}
+    return next((f"'s term {name!r}" for name, term in terms.items() if not np.isfinite(term).all()), "")

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from ami_envs.faces import BatchEnv, SingleEnv
-from ami_envs.registry import is_ours, task_of
+from ami_envs.registry import is_ours, load, task_of
 from ami_envs.senses import offered
 
 STEPS = 200
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+CREATOR = " was raised from the environment creator"  # Gymnasium adds this, and options, to what it raises anew
 
 
 class Fault(Exception):
-    """A promise that is not kept; the message says how that was seen."""
+    """A promise that is not kept; the message says how that was seen.
+
+    Args:
+        message: what was found.
+        cure: what mends it, where that is more than the check's own cure says.
+    """
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(plain(message))
+        self.cure = cure
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,30 @@ class Subject:
     def all_senses(self) -> dict[str, Any]:
         """The option that asks for every sense the world can have; none for others' environments."""
         return {"sensors": offered(task_of(self.id, self.options))} if self.ours else {}
+
+
+def plain(message: str) -> str:
+    """A message without a terminal's codes for colours, which Gymnasium's have."""
+    return COLOURS.sub("", message)
+
+
+def words(error: BaseException, subject: Subject) -> str:
+    """What an error says, and where in the code of the environment's author it came up, if there."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return f"{type(error).__name__}: {plain(text).partition(CREATOR)[0]}{place(error, subject)}"
+
+
+def place(error: BaseException | None, subject: Subject) -> str:
+    """The line of its author's own code, or nothing if the error is not from there."""
+    kind = load(subject.id) if subject.ours else gym.spec(subject.id).entry_point
+    home = Path(inspect.getfile(kind)).resolve().parent if inspect.isclass(kind) else None
+    found = ""
+    while error is not None:  # Gymnasium raises some anew
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).resolve().parent == home:
+                found = f" ({frame.filename}, line {frame.lineno}, in {frame.name})"
+        error = error.__cause__
+    return found
 
 
 def difference(one: Any, other: Any, name: str = "") -> str | None:

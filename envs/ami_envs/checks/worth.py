@@ -15,6 +15,11 @@ from ami_envs.checks.trials import (
     success_rate,
 )
 
+UNSAID = {  # what to do about an entry that never changes
+    "observation": "leave out of observe what never changes",
+    "achieved_goal": "let achieved tell what the agent's actions change",
+    "desired_goal": "set env.goal[i] in reset, another in each episode (or fixed_goal = True where it is meant)",
+}
 SEEDS = 20  # episodes that the success of the oracle and of chance is measured over
 ORACLE_LEAST, CHANCE_MOST = 0.90, 0.10
 
@@ -30,7 +35,7 @@ def says_something(subject: Subject) -> None:
     for key in ("observation", "achieved_goal", *(() if env.engine.task.fixed_goal else ("desired_goal",))):
         constant = np.flatnonzero(np.ptp(np.concatenate([one[key] for one in seen]), axis=0) == 0)
         if len(constant):
-            raise Fault(f"{key}{constant.tolist()} never changes")
+            raise Fault(f"{key}{constant.tolist()} never changes", cure=UNSAID[key])
 
 
 def can_be_solved(subject: Subject) -> None:
@@ -42,7 +47,8 @@ def can_be_solved(subject: Subject) -> None:
     chance = subject.batch(SEEDS, autoreset_mode=AutoresetMode.DISABLED)
     rate = success_rate(chance, lambda env: rng.uniform(-1, 1, env.action_space.shape))
     if rate > CHANCE_MOST:
-        raise Fault(f"random actions succeed in {rate:.1%} of {SEEDS} episodes, at most {CHANCE_MOST:.0%} are allowed")
+        found = f"random actions succeed in {rate:.1%} of {SEEDS} episodes, at most {CHANCE_MOST:.0%} are allowed"
+        raise Fault(found, cure="make success stricter, or start further from the goal")
 
 
 def needs_what_it_claims(subject: Subject) -> None:

@@ -21,13 +21,17 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from ami_envs.senses.camera import Frame
+from ami_envs.senses.camera import FAINT, STRONG, TONE, TONES, Frame, _sky, checker
 
 PARTS = ("rgb", "depth", "geom_id")
 EVERYTHING = int(mujoco.mjtCatBit.mjCAT_ALL)
 LARGEST = 8192  # pixels a side
 SPARE = 10_000  # things to draw besides the model's geoms: pieces of tendons and the like
+LARGE = 256  # pixels of the longer side from which on a picture is drawn nicely
 FAST = {"shadowsize": 0, "offsamples": 0, "numslices": 28, "numstacks": 16, "numquads": 1}
+NICE = FAST | {"shadowsize": 2048, "offsamples": 4}
+SHADED = 2.0  # extents of the scene from a light's axis in which things cast shadows; at its rim the ground is mottled
+SKY, SQUARES = "ami/sky", "ami/squares"  # textures of bodies/common.xml; the second covers 2 m x 2 m
 BACKENDS = {"Linux": ("egl", "osmesa", "glfw"), "Darwin": ("cgl", "glfw")}.get(platform.system(), ("glfw",))
 LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 HELP = (
@@ -44,13 +48,15 @@ class GLCamera:
     """Renders one camera of a model; a stand-in for RayCamera, to be used from one thread.
 
     It sees the geoms that the ray camera sees, besides flexes, skins and tendons, whose id is -1. The sky is the
-    model's skybox, or black. Textures, meshes and height fields are those of the model it was made with.
+    model's skybox, or black; with bodies/common.xml, sky and squares are the ray camera's. Other textures,
+    meshes and height fields are those of the model it was made with.
 
     Args:
         model: where the camera is looked up; not changed.
         camera: its name or id. Raises KeyError (with the names there are) or ValueError.
         width, height: pixels, 1 to 8192; the model's `offwidth` and `offheight` do not limit them.
-        fast: no shadows and no smoothed edges, whatever the model's `quality` says; False for just what it says.
+        fast: True for no shadows and no smoothed edges, False for what the model's `quality` says; None for fast below
+            256 pixels a side, else shadows and smooth edges.
 
     Raises NoGraphics where OpenGL does not work.
     """
@@ -59,7 +65,7 @@ class GLCamera:
     _mjr: Any = None
 
     def __init__(
-        self, model: mujoco.MjModel, camera: str | int, width: int = 640, height: int = 480, fast: bool = True
+        self, model: mujoco.MjModel, camera: str | int, width: int = 640, height: int = 480, fast: bool | None = None
     ) -> None:
         if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
             raise ValueError(f"width and height must be 1 to {LARGEST}, not {width}, {height}")
@@ -77,8 +83,11 @@ class GLCamera:
 
         wanted = copy.copy(model)
         wanted.vis.global_.offwidth, wanted.vis.global_.offheight = width, height
-        for name, value in FAST.items() if fast else ():
+        quality = {True: FAST, False: {}, None: NICE if max(width, height) >= LARGE else FAST}[fast]
+        for name, value in quality.items():
             setattr(wanted.vis.quality, name, value)
+        wanted.vis.map.shadowclip = max(wanted.vis.map.shadowclip, SHADED)
+        _paint(wanted)
         self._context, self._mjr = _open(wanted, width, height)
         self._mjr.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         _cameras.add(self)
@@ -94,6 +103,7 @@ class GLCamera:
             raise ValueError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
         self._context.make_current()
         mujoco.mjv_updateScene(model or self.model, data, self._option, None, self._view, EVERYTHING, self._scene)
+        self._follow()
         rgb, depth, geom_id = np.empty((0, 0, 3), np.uint8), np.empty((0, 0, 1), np.float32), np.empty((0, 0), np.int32)
         if "rgb" in parts:
             rgb = self._draw(coded=False)[0]
@@ -113,6 +123,13 @@ class GLCamera:
 
     def __del__(self) -> None:
         self.close()
+
+    def _follow(self) -> None:
+        """Suns go with a camera that has left the scene's middle, so that things cast shadows there."""
+        away = self._scene.camera[0].pos - self.model.stat.center
+        if np.linalg.norm(away) > SHADED * self.model.stat.extent:
+            for light in self._scene.lights[: self._scene.nlight]:
+                light.pos += away * (light.type == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL))
 
     def _draw(self, coded: bool) -> tuple[np.ndarray, np.ndarray]:
         """Colours (H, W, 3), or things' codes as colours; nearness (H, W), 1 at the near clip and 0 at the far one."""
@@ -146,6 +163,31 @@ _cameras: weakref.WeakSet[GLCamera] = weakref.WeakSet()
 def _close_all() -> None:
     for camera in list(_cameras):
         camera.close()
+
+
+def _paint(model: mujoco.MjModel) -> None:
+    """Give bodies/common.xml's textures the ray camera's sky and squares, these on every plane of a plain material."""
+    if {SKY, SQUARES} - {model.texture(i).name for i in range(model.ntex)}:
+        return
+    sky, squares = model.texture(SKY), model.texture(SQUARES)
+    (x, y), one = _grid(sky.width[0]), np.ones((sky.width[0],) * 2)
+    wall, above, below = (np.stack(face, axis=-1).reshape(-1, 3) for face in ((x, one, -y), (x, y, one), (x, y, -one)))
+    light = _sky(np.concatenate([wall, wall, above, below, wall, wall])).T
+    sky.data[:] = TONE[(light * (TONES / 2)).astype(int)].reshape(sky.data.shape)
+
+    (x, y), width = _grid(squares.width[0]), np.full((squares.width[0],) * 2, 2 / squares.width[0])
+    dark = STRONG * checker(x, -y, width, 0.1) + FAINT * checker(x, -y, width, 1)
+    squares.data[:] = np.round(255 * (1 - dark))[..., None]
+    plane = model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
+    for material in set(model.geom_matid[plane]) - set(model.geom_matid[~plane]) - {-1}:
+        if (model.mat_texid[material] < 0).all():
+            model.mat_texid[material, int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = squares.id
+            model.mat_texuniform[material], model.mat_texrepeat[material] = True, 1
+
+
+def _grid(side: int) -> tuple[np.ndarray, ...]:
+    """x and y (side, side) of a texture's points, -1 to 1."""
+    return tuple(np.meshgrid(*[(np.arange(side) + 0.5) * 2 / side - 1] * 2))
 
 
 def _backends() -> tuple[str, ...]:

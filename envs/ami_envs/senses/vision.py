@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
+from ami_envs.inputs import whole
 from ami_envs.senses.base import Sensor
 from ami_envs.senses.camera import Frame, RayCamera
 from ami_envs.senses.gl import GLCamera
@@ -16,6 +17,9 @@ from ami_envs.senses.gl import GLCamera
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
     from ami_envs.task import Task
+
+
+LARGEST = 4096  # pixels a side of a picture
 
 
 class Vision(Sensor):
@@ -66,6 +70,12 @@ class Segmentation(Vision):
         return not task.alike
 
 
+def check_renderer(renderer: str) -> None:
+    """ValueError for a renderer that there is not."""
+    if renderer not in ("ray", "gl"):
+        raise ValueError(f"renderer must be 'ray' or 'gl', not {renderer!r}")
+
+
 class Eye:
     """One camera, shared by the senses that look through it: one picture a world and step serves them all.
 
@@ -78,8 +88,8 @@ class Eye:
     """
 
     def __init__(self, env: WorldEnv, camera: str, width: int, height: int, renderer: str = "ray") -> None:
-        if renderer not in ("ray", "gl"):
-            raise ValueError(f"renderer must be 'ray' or 'gl', not {renderer!r}")
+        check_renderer(renderer)
+        width, height = (whole("a picture's side", side, 1, LARGEST) for side in (width, height))
         kind = GLCamera if renderer == "gl" else RayCamera
         self._camera: GLCamera | RayCamera = kind(env.model, camera, width, height)
         self._data = mujoco.MjData(env.model)
