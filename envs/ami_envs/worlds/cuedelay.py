@@ -46,6 +46,7 @@ class CueDelay(TabletopTask):
             `gym.make` `max_episode_steps=40 + delay` along with it.
     """
 
+    derived = False
     scene = ASSETS / "cuedelay" / "cuedelay.xml"
     senses = ("touch",)
     needs = "memory"

@@ -45,6 +45,7 @@ class Depot(TabletopTask):
         reward_type: "dense" or "sparse".
     """
 
+    derived = False
     scene = ASSETS / "depot" / "depot.xml"
     senses = ("touch", "scale")
     scale = True

@@ -55,6 +55,7 @@ class Recall(Task):
             "stands": np.zeros((env.n, self.goal_size), np.int64),  # the place of each colour's pad
             "ways": np.zeros((env.n, 4 * SCREENS + PLACES, PLACES)),  # metres, see `shortest`
             "seen": np.zeros((env.n, 2, PLACES), bool),  # which places have been, in the session; in this visit
+            "way": np.zeros(env.n),  # the shortest to success, at the start, metres
             "near": np.zeros((env.n, self.goal_size)),  # see `achieved`
         }
 
@@ -76,6 +77,9 @@ class Recall(Task):
         while distance(start, pads[colour]) < self.away or blocked(start, start, screens, 0.25):
             start = rng.uniform(0.3 - HALF, HALF - 0.3, 2)
         self._pose[i] = (*start, rng.uniform(-np.pi, np.pi))
+        here = self._pose[i : i + 1, :2]
+        ways, _ = route(here, *(hidden[name][None] for name in ("screens", "ways", "places")))
+        env.hidden["way"][i] = ways[0, hidden["stands"][colour]] - RADIUS
         self._look(env, np.array([i]))
 
     def after(self, env: WorldEnv, mask: np.ndarray) -> None:
@@ -86,7 +90,9 @@ class Recall(Task):
         hidden, here = env.hidden, self._pose[ids, None, :2]
         places = hidden["places"][ids]
         away = distance(here, places)
-        sight = (away < SIGHT) & ~blocked(here, places, hidden["screens"][ids, None], 0.0)
+        sight = away < SIGHT
+        row, place = np.nonzero(sight)  # few, and screens are many
+        sight[row, place] = ~blocked(here[row, 0], places[row, place], hidden["screens"][ids[row]], 0.0)
         near = np.where(sight, 1.0 - away / SIGHT, 0.0)
         hidden["near"][ids] = np.take_along_axis(near, hidden["stands"][ids], axis=1)
         hidden["seen"][ids] |= sight[:, None]
@@ -108,11 +114,10 @@ class Recall(Task):
         return {"time": np.full(len(near), -0.05), "near": 0.05 * near, "found": 1.0 * found}
 
     def privileged(self, env: WorldEnv) -> dict[str, np.ndarray]:
-        """Where the pad is that is asked for (m), the shortest way to success (m), and which pads have been seen."""
-        worlds, place, stands = np.arange(env.n), self._place(env), env.hidden["stands"]
-        way = np.maximum(self._route(env)[0][worlds, place] - RADIUS, 0.0)
-        seen = np.take_along_axis(env.hidden["seen"][:, 0], stands, axis=1)
-        return {"place": env.hidden["places"][worlds, place], "way": way, "seen": seen}
+        """Where the pad is that is asked for (m), the shortest way to success at first (m), which pads were seen."""
+        hidden = env.hidden
+        seen = np.take_along_axis(hidden["seen"][:, 0], hidden["stands"], axis=1)
+        return {"place": hidden["places"][env.all, self._place(env)], "way": hidden["way"], "seen": seen}
 
     def oracle(self, env: WorldEnv) -> np.ndarray:
         """Go to the pad, if it has been seen in this session; else look where it may be.

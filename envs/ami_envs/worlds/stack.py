@@ -32,6 +32,7 @@ class Stack(TabletopTask):
         reward_type: "dense" or "sparse".
     """
 
+    derived = False
     scene = ASSETS / "stack" / "stack.xml"
     senses = ("touch",)
     max_episode_steps = 150
