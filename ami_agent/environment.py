@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console
-from ami_agent.errors import ArtefactError, MissingError, NumericalError, UsageError, nearest
+from ami_agent.errors import AmiError, ArtefactError, MissingError, NumericalError, UsageError, nearest
 from ami_agent.protocols import Spec
 from ami_envs import registry
 from ami_envs.mjcf import SceneError
@@ -76,7 +77,8 @@ class Environment:
         Raises NumericalError, naming the sense, for an episode that begins with a value that is not finite.
         """
         mask = np.ones(self.n, bool) if mask is None else mask
-        observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+        with _living(self.id):
+            observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
         senses, broken = self._senses(observation)
         for name, worlds in broken.items():
             if (worlds & mask).any():
@@ -91,7 +93,8 @@ class Environment:
         info has `success` (B,) bool and `physics_error` (B,) bool, whatever the environment calls them. Where a sense
         or the reward is not finite, that is a physics error: 0 stands for the value, and the episode is truncated.
         """
-        observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
+        with _living(self.id):
+            observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
         senses, broken = self._senses(observation)
         reward = _float32(np.asarray(reward))
         lost = np.logical_or.reduce([~np.isfinite(reward), *broken.values()])
@@ -261,6 +264,21 @@ def _explained(id: str) -> Iterator[None]:
             raise
         what = f"{type(error).__name__}: {error}"  # someone else's code may raise anything
         raise UsageError(f"{id} cannot be made: {what}; `ami-agent env check` says where") from error
+
+
+@contextmanager
+def _living(id: str) -> Iterator[None]:
+    """Tell whose fault it is when the code of someone else's environment raises in the middle of a life."""
+    try:
+        yield
+    except (AmiError, MemoryError):
+        raise
+    except Exception as error:
+        if id.startswith("ami/"):
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        raise UsageError(f"{id} raised {what}; `ami-agent env check` tries all of it") from error
 
 
 def _check_actions(id: str, space: gym.Space) -> None:

@@ -9,8 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import ami_envs
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
 from ami_envs import WorldEnv
 from ami_envs.checks.trials import difference
+from ami_envs.registry import TASKS
 from ami_envs.worlds.cuedelay import CueDelay
 from ami_envs.worlds.push import Push
 from ami_envs.worlds.reach import Reach
@@ -141,3 +145,22 @@ def test_the_engine_goes_with_its_last_name() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+class Raises(Reach):
+    """Someone else's world, which fails in the middle of a life."""
+
+    def after(self, env, mask):
+        raise ZeroDivisionError("no more")
+
+
+def test_what_a_world_raises_in_mid_life_is_its_own_fault() -> None:
+    ami_envs.register("hard/Raises-v0", Raises)
+    environment = Environment("hard/Raises-v0")
+    environment.reset(seeds=[0])
+    with pytest.raises(
+        UsageError, match=r"hard/Raises-v0 raised ZeroDivisionError.*test_hard_lives.py, line"
+    ):
+        environment.step(np.zeros((1, 5), np.float32))
+    gym.registry.pop("hard/Raises-v0")
+    TASKS.pop("hard/Raises-v0")
