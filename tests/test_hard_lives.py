@@ -158,9 +158,7 @@ def test_what_a_world_raises_in_mid_life_is_its_own_fault() -> None:
     ami_envs.register("hard/Raises-v0", Raises)
     environment = Environment("hard/Raises-v0")
     environment.reset(seeds=[0])
-    with pytest.raises(
-        UsageError, match=r"hard/Raises-v0 raised ZeroDivisionError.*test_hard_lives.py, line"
-    ):
+    with pytest.raises(UsageError, match=r"hard/Raises-v0 raised ZeroDivisionError.*test_hard_lives.py, line"):
         environment.step(np.zeros((1, 5), np.float32))
     gym.registry.pop("hard/Raises-v0")
     TASKS.pop("hard/Raises-v0")
