@@ -27,6 +27,7 @@ from ami_agent.protocols import Spec
 from ami_envs import registry
 from ami_envs.mjcf import SceneError
 from ami_envs.plugins import load_plugins
+from ami_envs.senses import offered
 from ami_envs.senses.gl import NoGraphics
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
@@ -189,6 +190,15 @@ def make(spec: EnvSpec, options: dict[str, Any], **more: Any) -> gym.Env:
         return gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
 
 
+def all_senses(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
+    """The option that asks one of our worlds for every sense it can have; none for others' environments.
+
+    Raises UsageError for options that its task does not take.
+    """
+    with _explained(spec.id):
+        return {"sensors": offered(registry.task_of(spec.id, options))} if registry.is_ours(spec) else {}
+
+
 def to_box(action: np.ndarray, box: Box) -> np.ndarray:
     """Actions (..., A) in [-1, 1] -> the box's own units and dtype, never outside it; whole numbers are rounded to."""
     low, high = box.low.astype(np.float64), box.high.astype(np.float64)
@@ -250,14 +260,12 @@ def _explained(id: str) -> Iterator[None]:
             yield
     except ModuleNotFoundError as error:
         raise MissingError(f"{id} needs the package {error.name}, which is not installed") from error
-    except (ImportError, gym.error.DependencyNotInstalled) as error:
-        raise MissingError(f"{id}: {error}") from error
-    except NoGraphics as error:
+    except (ImportError, gym.error.DependencyNotInstalled, NoGraphics) as error:
         raise MissingError(f"{id}: {error}") from error
     except SceneError as error:
         raise ArtefactError(f"{id}: {error}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
-        text = str(error).partition(" was raised from the environment creator")[0]  # what Gymnasium adds
+        text = str(error).partition(registry.CREATOR)[0]
         raise UsageError(text if text.startswith(id) else f"{id}: {text}") from error
     except Exception as error:
         if id.startswith("ami/"):

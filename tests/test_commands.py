@@ -99,6 +99,9 @@ def test_env_info(capsys) -> None:
     assert code == 0 and "(5,) float32 in [-1, 1]" in out and "Success" in out
     assert "dyaw (0.1 rad)" in out and "causes of every episode" in out
     assert "25 Hz" in out and "2.5 to 5" in out and "distance" in out and "gantry (or arm7)" in out
+    alike_options = ["--options", '{"order": "weight"}']
+    named, alike = (told(capsys, "env", "info", "ami/Depot-v0", *more)["senses"] for more in ([], alike_options))
+    assert named.keys() - alike.keys() == {"segmentation"}, "options may take a sense away"
     factors = told(capsys, "env", "info", "ami/Push-v0")["factors"]
     assert factors["mass"] == {
         "training": [0.5, 2.0],

@@ -16,11 +16,10 @@ from rich.text import Text
 from ami_agent import console
 from ami_agent.commands.common import parse_options
 from ami_agent.commands.env_facts import facts, fancy, overview, show_table, text
-from ami_agent.environment import find, make
+from ami_agent.environment import all_senses, find, make
 from ami_agent.errors import ArtefactError, UsageError
 from ami_envs.plugins import Plugin, load_plugins
-from ami_envs.registry import ENGINE_OPTIONS, TASKS, is_ours, load
-from ami_envs.senses import offered
+from ami_envs.registry import ENGINE_OPTIONS, TASKS
 
 if TYPE_CHECKING:
     from ami_envs.checks import Finding
@@ -124,8 +123,8 @@ def _origin(module: str) -> str:
 
 def _info(config: Info) -> int:
     spec = find(config.id)
-    senses = {"sensors": offered(load(spec.id))} if is_ours(spec) else {}
-    env = make(spec, senses | parse_options(config.options))
+    chosen = parse_options(config.options)
+    env = make(spec, all_senses(spec, chosen) | chosen)
     said = facts(spec, env)
     env.close()
     if config.json:

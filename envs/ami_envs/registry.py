@@ -30,6 +30,7 @@ TASKS: dict[str, str | type[Task]] = {
 }
 
 ENTRY_POINT = "ami_envs.registry:make_single"
+CREATOR = " was raised from the environment creator"  # Gymnasium adds this, and options, to what it raises anew
 ENGINE_OPTIONS = ("sensors", "threads", "strict", "factors", "session", "render_mode", "renderer", "width", "height")
 
 

@@ -16,12 +16,11 @@ import gymnasium as gym
 import numpy as np
 
 from ami_envs.faces import BatchEnv, SingleEnv
-from ami_envs.registry import is_ours, load, task_of
+from ami_envs.registry import CREATOR, is_ours, load, task_of
 from ami_envs.senses import offered
 
 STEPS = 200
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-CREATOR = " was raised from the environment creator"  # Gymnasium adds this, and options, to what it raises anew
 
 
 class Fault(Exception):
