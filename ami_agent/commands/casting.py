@@ -77,9 +77,8 @@ def _oracle(config: Config, environment: Environment) -> Agent:
         if not vector.engine.task.needs:
             raise UsageError(f"{config.env} has no floor: it claims to need nothing special; try --agent random")
         return OracleAgent(vector.floor)
-    known = registry.options(environment.spec.environment)
-    own = {name: value for name, value in parse_options(config.options).items() if name in known}
-    return OraclePlannerAgent(vector.engine, type(vector.engine.task)(**own), seed=config.seed)
+    task = registry.task_of(environment.spec.environment, parse_options(config.options))
+    return OraclePlannerAgent(vector.engine, task, seed=config.seed)
 
 
 def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:

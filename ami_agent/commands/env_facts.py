@@ -152,7 +152,7 @@ def fancy() -> bool:
     return console.out.is_terminal and not os.environ.get("NO_COLOR")
 
 
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 0) -> None:
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under a header: wrapped at a terminal's width, or where COLUMNS says; else a line each."""
     colours = fancy()
     columns = os.environ.get("COLUMNS", "")

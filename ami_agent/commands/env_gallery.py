@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ami_agent import console
-from ami_agent.commands.env_preview import picture, stage
+from ami_agent.commands.env_preview import file_name, picture, stage
 from ami_agent.errors import AmiError, ArtefactError, UsageError
 from ami_agent.files import write_bytes
 from ami_envs.plugins import load_plugins
@@ -44,7 +43,7 @@ class Config:
 def main(config: Config) -> int:
     """Draw all worlds; 0, or 4 if one could not be drawn."""
     load_plugins()
-    names = {id: re.sub(r"[^a-z0-9]+", "-", id.lower()).strip("-") + ".png" for id in TASKS}
+    names = {id: file_name(id, ".png") for id in TASKS}
     paths = [config.out / name for name in (SHEET, *([] if config.sheet_only else names.values()))]
     there = [path for path in paths if path.is_dir() or (path.exists() and not config.force)]
     if there:

@@ -67,7 +67,7 @@ class Film:
 def main(config: Config) -> int:
     """Live the episode, write its film, and say where it is."""
     spec = find(config.id)
-    path = config.out or Path(re.sub(r"[^a-z0-9]+", "-", spec.id.lower()).strip("-") + ".gif")
+    path = config.out or Path(file_name(spec.id, ".gif"))
     _check_path(path, config.force)
     env = stage(config.id, parse_options(config.options), config.renderer, config.size)
     if config.agent == "oracle" and not hasattr(env.unwrapped, "oracle"):
@@ -84,6 +84,11 @@ def main(config: Config) -> int:
         pace = f", shown {film.pace} times as fast" if film.pace > 1 else ""
         print(f"{path.absolute()}: {film.steps} steps{pace}, {'success' if film.success else 'no success'}")
     return 0
+
+
+def file_name(id: str, suffix: str) -> str:
+    """What a picture of an environment is called, e.g. ami-push-v0.gif."""
+    return re.sub(r"[^a-z0-9]+", "-", id.lower()).strip("-") + suffix
 
 
 def stage(id: str, options: dict[str, Any], renderer: str | None = None, size: int | None = None) -> gym.Env:

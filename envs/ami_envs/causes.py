@@ -121,14 +121,12 @@ class Causes:
         if isinstance(chosen, str):
             rng = np.random.default_rng([*key, 1])
             return {name: self.factors[name].draw(rng, chosen) for name in self.factors}
-        if not isinstance(chosen, Mapping | None):
-            raise ValueError(f"factors are 'training', 'held_out' or values by name, not {chosen!r}")
         n = self._env.n
         return {name: self._find(name).check(name, value, n)[world] for name, value in (chosen or {}).items()}
 
     def check(self, chosen: Chosen) -> None:
         """ValueError for a choice that no episode could begin with."""
-        if isinstance(chosen, str) and chosen not in SPLITS:
+        if not (chosen in SPLITS if isinstance(chosen, str) else isinstance(chosen, Mapping | None)):
             raise ValueError(f"factors are 'training', 'held_out' or values by name, not {chosen!r}")
         self._draw(chosen, 0, np.zeros(2, np.uint64))
 

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from ami_envs.senses.camera import UNSET
+from ami_envs.senses.camera import colours
 
 if TYPE_CHECKING:
     from ami_envs.core import WorldEnv
@@ -131,10 +131,7 @@ def common(env: WorldEnv) -> dict[str, Factor]:
 
 
 def _tint(geoms: np.ndarray, env: WorldEnv, ids: np.ndarray, values: np.ndarray) -> None:
-    model = env.model
-    rgba = model.geom_rgba[geoms].copy()
-    dressed = (model.geom_matid[geoms] >= 0) & (rgba == UNSET).all(axis=1)
-    rgba[dressed] = model.mat_rgba[model.geom_matid[geoms[dressed]]]
+    rgba = colours(env.model)[geoms]
     rgba[:, :3] = np.minimum(rgba[:, :3], 1.0)
     paint = np.repeat(rgba[None], len(ids), axis=0)
     paint[..., :3] *= values[:, None, :]

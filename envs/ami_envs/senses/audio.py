@@ -150,9 +150,7 @@ def _met(
     model: mujoco.MjModel, data: mujoco.MjData, now: np.ndarray, before: np.ndarray, period: float, tone: np.ndarray
 ) -> np.ndarray:
     """The sound of every contact, (contacts, 12) J, of its speeds (contacts, 3) m/s and tones (contacts, 12)."""
-    geom, force = data.contact.geom, np.zeros((data.ncon, 6))  # the forces as the speeds, the normal first
-    for i, row in enumerate(force):
-        mujoco.mj_contactForce(model, data, i, row)
+    geom, force = data.contact.geom, _forces(model, data)
     lost = np.maximum(-before[:, 0], 0.0) - np.maximum(-now[:, 0], 0.0) - HUSH
     mass = 1.0 / np.maximum(model.body_invweight0[model.geom_bodyid[geom], 0].sum(axis=1), mujoco.mjMINVAL)
     pair = geom @ (model.ngeom, 1)

@@ -177,14 +177,19 @@ def checker(u: np.ndarray, v: np.ndarray, width: np.ndarray, side: float) -> np.
     return 0.5 - 0.5 * wave[0] * wave[1] / (half * half)
 
 
+def colours(model: mujoco.MjModel) -> np.ndarray:
+    """Red, green, blue and alpha of every geom, its own or its material's, (ngeom, 4)."""
+    rgba, material = model.geom_rgba, model.geom_matid
+    dressed = (material >= 0) & (rgba == UNSET).all(axis=1)
+    return np.where(dressed[:, None], model.mat_rgba[material], rgba) if model.nmat else rgba
+
+
 def _paint(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
     """What each geom gives back of light that falls on it, and its brightness without: two tables (3, ngeom + 1)."""
-    rgba, material = model.geom_rgba, model.geom_matid
+    rgba, material = colours(model), model.geom_matid
     lights = model.light_ambient[np.flatnonzero(model.light_active)].sum(axis=0)
     ambient = np.tile(lights + model.vis.headlight.ambient * bool(model.vis.headlight.active), (model.ngeom, 1))
     if model.nmat:
-        dressed = (material >= 0) & (rgba == UNSET).all(axis=1)
-        rgba = np.where(dressed[:, None], model.mat_rgba[material], rgba)
         ambient += np.where(material >= 0, model.mat_emission[material], 0)[:, None]
     albedo = np.zeros((3, model.ngeom + 1), np.float32)
     albedo[:, :-1] = rgba[:, :3].T
