@@ -27,7 +27,8 @@ class BrainConfig:
 
 
 class Brain:
-    """A world model for one Spec. `steps` counts the env steps it has learned from, `updates` its gradient steps."""
+    """A world model for one Spec. `steps` counts the env steps it has learned from (decisions times the action repeat,
+    an episode's last decision whole), `updates` its gradient steps."""
 
     def __init__(self, spec: Spec, config: BrainConfig | None = None, seed: int = 0) -> None:
         self.spec, self.config, self.steps, self.updates = spec, config or BrainConfig(), 0, 0
@@ -55,11 +56,17 @@ class Brain:
         return digest.hexdigest()
 
     def check_fits(self, spec: Spec) -> None:
-        """Raise ArtefactError unless these weights were learned with the senses and actions of `spec`."""
+        """Raise ArtefactError unless these weights were learned with the senses, actions and repeat of `spec`."""
         if (self.spec.senses, self.spec.action_size) != (spec.senses, spec.action_size):
             raise ArtefactError(
                 f"the weights were learned with senses {self.spec.senses} and {self.spec.action_size} actions, "
                 f"{spec.environment} has {spec.senses} and {spec.action_size}"
+            )
+        learned = self.spec.action_repeat
+        if learned != spec.action_repeat:
+            raise ArtefactError(
+                f"the weights were learned with action repeat {learned}, not {spec.action_repeat}: an action meant "
+                f"another thing; --action-repeat {learned} acts as they learned"
             )
 
     def save(self, path: Path, half: bool = False, **facts: Any) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from ami_agent.brain import Brain
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.protocols import Spec
+from ami_agent.repeat import split
 from ami_envs.paths import ASSETS
 
 
 def slug(environment: str) -> str:
-    """A file name for an environment's id."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", environment).strip("-")
+    """A file name for an environment's id, with its action repeat if that is not 1."""
+    return re.sub(r"[^A-Za-z0-9.@]+", "-", environment).strip("-")
 
 
 def learned_path(folder: Path, environment: str) -> Path:
@@ -26,6 +27,31 @@ def shipped_path(environment: str) -> Path:
     return ASSETS / "pretrained" / f"{slug(environment)}.safetensors"
 
 
+def learned_repeat(id: str, folder: Path, weights: str = "auto") -> int:
+    """The action repeat that the brain was learned with which `find_brain` is to find; 1 if there is none.
+
+    Raises UsageError if there are brains of several repeats to choose from, ArtefactError for a damaged file.
+    """
+    places = {"learned": learned_path(folder, id).parent, "pretrained": shipped_path(id).parent}
+    if weights not in ("auto", *places):
+        return Brain.load(Path(weights)).spec.action_repeat if Path(weights).exists() else 1
+    for origin in places if weights == "auto" else [weights]:
+        stems = [path.name.removesuffix(".safetensors") for path in places[origin].glob(f"{slug(id)}*.safetensors")]
+        repeats = sorted(split(stem)[1] for stem in stems if split(stem)[0] == slug(id))
+        if len(repeats) > 1:
+            told = " and ".join(map(str, repeats))
+            raise UsageError(f"{id} was learned with action repeats {told}: choose one by --action-repeat")
+        if repeats:
+            return repeats[0]
+    return 1
+
+
+def train_command(spec: Spec) -> str:
+    """How to learn weights that fit."""
+    repeat = f" --action-repeat {spec.action_repeat}" if spec.action_repeat > 1 else ""
+    return f"ami-agent train --env {split(spec.environment)[0]}{repeat}"
+
+
 def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, str] | None:
     """The brain to use and where it came from: "learned", "pretrained" or a path; None if there is none.
 
@@ -36,7 +62,7 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
 
     Raises:
         UsageError: what was asked for does not exist.
-        ArtefactError: it is damaged, or was learned with other senses.
+        ArtefactError: it is damaged, or was learned with other senses or another action repeat.
     """
     known = {"learned": learned_path(folder, spec.environment), "pretrained": shipped_path(spec.environment)}
     if weights == "auto":
@@ -44,7 +70,7 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
     else:
         choices = [(weights, known.get(weights, Path(weights)))]
         if not choices[0][1].exists():
-            raise UsageError(f"no weights at {choices[0][1]}; `ami-agent train --env {spec.environment}` makes some")
+            raise UsageError(f"no weights at {choices[0][1]}; `{train_command(spec)}` makes some")
     if not choices:
         return None
     origin, path = choices[0]
@@ -52,6 +78,6 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
         brain = Brain.load(path)
         brain.check_fits(spec)
     except ArtefactError as error:
-        cure = f"`ami-agent train --env {spec.environment}` makes new weights, --weights chooses others"
+        cure = f"`{train_command(spec)}` makes new weights, --weights chooses others"
         raise ArtefactError(f"{error}; {cure}") from error
     return brain, origin

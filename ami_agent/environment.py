@@ -21,9 +21,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from ami_agent import console
+from ami_agent import console, dmc
 from ami_agent.errors import AmiError, ArtefactError, MissingError, NumericalError, UsageError, nearest
 from ami_agent.protocols import Spec
+from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
 from ami_envs import registry
 from ami_envs.mjcf import SceneError
 from ami_envs.plugins import load_plugins
@@ -33,6 +34,7 @@ from ami_envs.senses.gl import NoGraphics
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
 LARGEST_BOUND = 1e6  # of an action: a box that is larger is unbounded in all but name
+MAX_VOID = 10  # episodes in a row that may end in a physics error
 LARGEST_TABLE = 1024  # numbers in a sense of two or more axes: what is larger is a picture, whatever its dtype
 
 
@@ -43,33 +45,37 @@ class Environment:
         name: the id, or "module:id" to import the module that registers it; kept as `name`, the id alone as `id`.
         n: how many worlds.
         options: what the environment is made with.
+        repeat: env steps that each action is held for: its rewards add, and a success in any of them counts.
 
     Raises:
         UsageError: the id is unknown (with the nearest names), or its spaces are not supported (with what is).
         MissingError: it needs a package that is not installed.
     """
 
-    def __init__(self, name: str, n: int = 1, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, name: str, n: int = 1, options: dict[str, Any] | None = None, repeat: int = 1) -> None:
         found = find(name)
+        kept = kept_as(found.id, repeat)
         self.name, self.id, self.n = name, found.id, n
         options = _limited(found, options or {})
-        self._vector = _make_vector(found, n, options)
+        self._vector = _make_vector(found, n, options, repeat)
         space = self._vector.single_action_space
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
         ours = registry.is_ours(found)
-        self._source: Any = self._vector if ours else self._vector.envs[0].unwrapped  # type: ignore[attr-defined]
+        self._source: Any = self.vector if ours else self.vector.envs[0].unwrapped  # type: ignore[attr-defined]
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
         self.spec = Spec(
-            environment=self.id,
+            environment=kept,
             senses={sense: (math.prod(box.shape),) for sense, box in boxes.items()},
             action_size=math.prod(self._box.shape),
             goals=goals and hasattr(self._source, "compute_reward"),
-            max_episode_steps=options["max_episode_steps"],
-            control_period=control_period(self._source),
+            max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
+            control_period=control_period(self._source) * repeat,
+            action_repeat=repeat,
         )
+        self.void = self._void_in_a_row = 0  # episodes that ended in a physics error
         self.tells_success = False  # whether any step's info has said if the task succeeded
 
     def reset(self, mask: np.ndarray | None = None, seeds: list[int] | None = None) -> dict[str, np.ndarray]:
@@ -93,6 +99,7 @@ class Environment:
 
         info has `success` (B,) bool and `physics_error` (B,) bool, whatever the environment calls them. Where a sense
         or the reward is not finite, that is a physics error: 0 stands for the value, and the episode is truncated.
+        Raises NumericalError once the physics has failed in too many episodes in a row.
         """
         with _living(self.id):
             observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
@@ -105,11 +112,22 @@ class Environment:
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
         }
-        return senses, np.where(np.isfinite(reward), reward, 0), terminated & ~lost, truncated | lost, told
+        terminated, truncated = terminated & ~lost, truncated | lost
+        for failed in told["physics_error"][terminated | truncated]:
+            self.void, self._void_in_a_row = self.void + int(failed), self._void_in_a_row + 1 if failed else 0
+        if self._void_in_a_row > MAX_VOID:
+            raise NumericalError(f"the physics failed in {self._void_in_a_row} episodes of {self.id} in a row")
+        return senses, np.where(np.isfinite(reward), reward, 0), terminated, truncated, told
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
-        """Reward of (n, goal) pairs, (n,) float32; only where `spec.goals`."""
-        return self._judge(self._source.compute_reward, achieved, desired, info).astype(np.float32)
+        """Reward of (n, goal) pairs, (n,) float32; only where `spec.goals`.
+
+        Of an action that is held it is an estimate: each env step is worth what the last is, unless that ends the task.
+        """
+        reward, repeat = self._judge(self._source.compute_reward, achieved, desired, info), self.spec.action_repeat
+        if repeat > 1:
+            reward = reward * np.where(self.compute_terminated(achieved, desired, info), 1, repeat)
+        return reward.astype(np.float32)
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
         """Whether the task has ended at (n, goal) pairs, (n,) bool; never, where the environment does not say."""
@@ -119,8 +137,8 @@ class Environment:
 
     @property
     def vector(self) -> VectorEnv:
-        """The Gymnasium environment itself, for what only some have: the oracle, snapshots, pictures."""
-        return self._vector
+        """The Gymnasium environment itself, for what only some have: oracle, snapshots, pictures. Repeats nothing."""
+        return self._vector.unwrapped
 
     def close(self) -> None:
         self._vector.close()
@@ -158,9 +176,11 @@ class Environment:
 def find(name: str) -> EnvSpec:
     """The environment registered as `name`, ours or not; "module:id" imports the module first, also from this folder.
 
-    Raises UsageError for an unknown id (with the nearest names), or a module that cannot be imported.
+    Raises UsageError for an unknown id (with the nearest names), or a module that cannot be imported; MissingError
+    where dm_control is asked for and does not work.
     """
     module, _, id = name.rpartition(":")
+    dmc.register(id)
     if module:
         _import(module)
     try:
@@ -181,13 +201,14 @@ def find(name: str) -> EnvSpec:
         raise UsageError(f"no environment {name!r}; {hint}") from error
 
 
-def make(spec: EnvSpec, options: dict[str, Any], **more: Any) -> gym.Env:
-    """One world, with a time limit in any case.
+def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -> gym.Env:
+    """One world, with a time limit in any case, each action held for `repeat` env steps.
 
     Raises UsageError for options it does not take, MissingError for a package it needs.
     """
     with _explained(spec.id):
-        return gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
+        env = gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
+    return Repeated(env, repeat) if repeat > 1 else env
 
 
 def all_senses(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
@@ -237,16 +258,18 @@ def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "max_episode_steps": limit}
 
 
-def _make_vector(spec: EnvSpec, n: int, options: dict[str, Any]) -> VectorEnv:
+def _make_vector(spec: EnvSpec, n: int, options: dict[str, Any], repeat: int) -> VectorEnv:
     """n worlds that are reset one by one; ours in one engine, others one after the other."""
     mode = AutoresetMode.DISABLED
     with _explained(spec.id):
         if registry.is_ours(spec):
-            return gym.make_vec(spec, n, autoreset_mode=mode, **options)
+            batch = gym.make_vec(spec, n, autoreset_mode=mode, **options)
+            return RepeatedBatch(batch, repeat) if repeat > 1 else batch
         how: dict[str, Any] = {
             "vectorization_mode": "sync",
             "vector_kwargs": {"autoreset_mode": mode},
             "disable_env_checker": True,
+            "wrappers": [lambda env: Repeated(env, repeat)] if repeat > 1 else [],
         }
         return gym.make_vec(spec, n, **how, **options)
 

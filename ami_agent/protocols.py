@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 class Spec:
     """What an agent must know of an environment; read once, saved with the checkpoint."""
 
-    environment: str
+    environment: str  # its id, with its action repeat if that is not 1: "Pendulum-v1@4"
     senses: dict[str, tuple[int, ...]]  # shape of each sense, without B
     action_size: int
     goals: bool  # observation carries achieved_goal and desired_goal, and compute_reward exists
-    max_episode_steps: int
+    max_episode_steps: int  # decisions: an action is held for `action_repeat` env steps
     control_period: float = 0.0  # seconds an action lasts; 0 if the environment does not say
+    action_repeat: int = 1
 
 
 @dataclass(frozen=True)
 class Episode:
     """One episode as it was lived: T actions, T+1 observations."""
 
-    environment: str
+    environment: str  # as in Spec
     observation: dict[str, np.ndarray]  # each (T+1, *shape)
     action: np.ndarray  # (T, A) float32 in [-1, 1]
     reward: np.ndarray  # (T,) float32
@@ -72,7 +73,7 @@ class WorldModel(Protocol):
     "..." stands for any leading axes: (B,) where the agent acts, (B, N) or (B, N, T) where the planner imagines.
     """
 
-    discount: float  # of a reward, an env step
+    discount: float  # of a reward, a decision
 
     def encode(self, observation: Senses) -> Tensor:
         """{sense: (..., *shape)} -> latent (..., D)."""

@@ -63,7 +63,7 @@ class Run:
             "argv": sys.argv,
             "python": platform.python_version(),
             "versions": versions(),
-            "git": _git_commit(),
+            "git": git_commit(),
             "hardware": hardware(),
         }
         run = cls(_new_folder(Path(root), command, environment), info, plain(config or {}))
@@ -172,7 +172,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the source this runs from, "-dirty" if it was edited; None for an installed wheel."""
     source = Path(__file__).resolve().parents[1]
     if not (source / ".git").exists():

@@ -16,7 +16,7 @@ from ami_envs import Task, WorldEnv
 @dataclass(frozen=True)
 class OraclePlannerConfig:
     horizon: int = 10
-    """Env steps looked ahead."""
+    """Decisions looked ahead."""
     samples: int = 64
     """Candidates an iteration, each in a world of its own."""
     iterations: int = 3
@@ -37,13 +37,16 @@ class OraclePlannerAgent:
     Args:
         engine: the engine the agent lives in; one world.
         task: a task made like the engine's own, for the copies.
+        repeat: env steps that each action is held for.
     """
 
-    def __init__(self, engine: WorldEnv, task: Task, config: OraclePlannerConfig | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, engine: WorldEnv, task: Task, config: OraclePlannerConfig | None = None, seed: int = 0, repeat: int = 1
+    ) -> None:
         if engine.n != 1:
             raise UsageError(f"the oracle planner lives in one world, not {engine.n}")
         self.config = config or OraclePlannerConfig()
-        self._engine = engine
+        self._engine, self._repeat = engine, repeat
         self._copies = WorldEnv(task, self.config.samples, senses=())
         self._generator = np.random.default_rng(seed)
         self._mean = np.zeros((self.config.horizon, engine.robot.action_size))
@@ -71,7 +74,7 @@ class OraclePlannerAgent:
         copies = self._copies
         copies.set_state(snapshot)  # type: ignore[arg-type]
         total, over = np.zeros(len(plans)), np.zeros(len(plans), bool)
-        for action in plans.swapaxes(0, 1):
+        for action in plans.swapaxes(0, 1).repeat(self._repeat, axis=0):
             _, reward, ended, info = copies.step(action)
             total += np.where(over, 0.0, reward)
             over |= ended | info["physics_error"]

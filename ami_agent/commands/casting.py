@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ami_agent import console
+from ami_agent import brains, console
 from ami_agent.agent import AmiAgent
 from ami_agent.baselines.oracle_planner import OraclePlannerAgent
 from ami_agent.baselines.simple import NoopAgent, OracleAgent, RandomAgent
@@ -15,7 +15,7 @@ from ami_agent.brain import Brain, BrainConfig
 from ami_agent.brains import find_brain, learned_path
 from ami_agent.commands import train
 from ami_agent.commands.common import parse_options
-from ami_agent.environment import Environment
+from ami_agent.environment import Environment, find
 from ami_agent.errors import UsageError
 from ami_agent.learning.online import OnlineAgent
 from ami_agent.learning.train import TrainConfig
@@ -52,6 +52,14 @@ class Cast:
         return 0 if self.brain is None else self.brain.steps
 
 
+def learned_repeat(config: Config) -> int:
+    """The action repeat that the weights which `config` asks for were learned with; 1 for an agent without any."""
+    if config.agent != "ami":
+        return 1
+    folder = agent_folder(config.name, config.home, make=False)
+    return brains.learned_repeat(find(config.env).id, folder, config.weights)
+
+
 def cast(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
     """The agent `config` asks for; None if a signal came while it was still being trained.
 
@@ -77,8 +85,8 @@ def _oracle(config: Config, environment: Environment) -> Agent:
         if not vector.engine.task.needs:
             raise UsageError(f"{config.env} has no floor: it claims to need nothing special; try --agent random")
         return OracleAgent(vector.floor)
-    task = registry.task_of(environment.spec.environment, parse_options(config.options))
-    return OraclePlannerAgent(vector.engine, task, seed=config.seed)
+    task = registry.task_of(environment.id, parse_options(config.options))
+    return OraclePlannerAgent(vector.engine, task, seed=config.seed, repeat=environment.spec.action_repeat)
 
 
 def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
@@ -116,11 +124,13 @@ def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain 
         f"(--train-steps N changes it; `ami-agent train --env {config.env}` learns for longer; "
         "--agent oracle or random needs no learning)"
     )
-    worlds = config.train_steps // (10 * environment.spec.max_episode_steps)  # a tenth of the steps is warm-up
+    longest = environment.spec.max_episode_steps * environment.spec.action_repeat
+    worlds = config.train_steps // (10 * longest)  # a tenth of the steps is warm-up
     settings = train.Config(
         env=config.env,
         seed=config.seed,
         options=config.options,
+        action_repeat=environment.spec.action_repeat,
         home=config.home,
         name=config.name,
         threads=config.threads,

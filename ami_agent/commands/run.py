@@ -15,7 +15,7 @@ import tyro
 
 from ami_agent import console
 from ami_agent.agent import AgentConfig
-from ami_agent.commands.casting import Cast, cast
+from ami_agent.commands.casting import Cast, cast, learned_repeat
 from ami_agent.commands.common import LARGEST_SEED, check_range, in_session, parse_options, pick_device
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
@@ -28,6 +28,7 @@ from ami_agent.files import write_bytes
 from ami_agent.learning.live import live
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
+from ami_agent.repeat import MOST
 from ami_agent.runs import Run
 from ami_agent.signals import Stop, graceful
 
@@ -54,6 +55,8 @@ class Config:
     """auto (what the agent has learned here, else what ships), pretrained, learned, or a file."""
     options: str = "{}"
     """Options of the environment, a JSON object."""
+    action_repeat: int = 0
+    """Env steps that each action is held for; 0 for as many as the weights were learned with, or 1 without weights."""
     home: Path | None = None
     """Where agents live; AMI_HOME or ~/.ami-agent if not given."""
     name: str = "default"
@@ -74,6 +77,7 @@ class Config:
         check_range("episodes", self.episodes, 1, 1_000_000)
         check_range("seed", self.seed, 0, LARGEST_SEED)
         check_range("threads", self.threads, 1, 256)
+        check_range("action-repeat", self.action_repeat, 0, MOST)
         check_range("train-steps", self.train_steps, 1, 10**9)
         parse_options(self.options)
         if self.learn and (self.agent != "ami" or self.memory != "on"):
@@ -87,7 +91,8 @@ def main(config: Config) -> int:
     config = replace(config, options=in_session(config.env, config.options, config.seed))
     if config.learn and config.device == "cuda":
         raise UsageError("--learn works on the processor for now; leave --device cuda out")
-    environment = Environment(config.env, 1, parse_options(config.options))
+    config = replace(config, action_repeat=config.action_repeat or learned_repeat(config))
+    environment = Environment(config.env, 1, parse_options(config.options), config.action_repeat)
     with ExitStack() as stack:
         stack.callback(environment.close)
         stop = stack.enter_context(graceful())
@@ -118,7 +123,7 @@ def main(config: Config) -> int:
 
 def _live(config: Config, environment: Environment, player: Cast, run: Run, stop: Stop) -> Results:
     """Live until all episodes are lived or a signal came; each is kept in the run's folder as it ends."""
-    results = Results()
+    results = Results(action_repeat=config.action_repeat)
     first = config.seed * EPISODES_A_SEED
     agent = Timed(player.agent)
     began = time.perf_counter()
@@ -188,7 +193,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
         console.emit(facts)
         return
     rate, interval, plan = facts["success_rate"], facts["success_interval"], facts["plan_ms"]
-    lived = f"{facts['episodes']} episodes, {facts['env_steps']} steps"
+    lived = f"{facts['episodes']} episodes, {facts['decisions']} decisions, {facts['env_steps']} env steps"
+    lived += f" (action repeat {facts['action_repeat']})"
     if facts["episodes"]:
         lived += f", return {facts['return_mean']:.1f}"
     if rate is not None:

@@ -16,9 +16,10 @@ from ami_agent.brains import learned_path
 from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options
 from ami_agent.configs import build
 from ami_agent.environment import Environment
-from ami_agent.errors import UsageError
+from ami_agent.errors import NumericalError, UsageError
 from ami_agent.learning.train import TrainConfig, has_checkpoint, train
 from ami_agent.memory.lock import HomeLock
+from ami_agent.repeat import MOST
 from ami_agent.runs import Run, agent_folder
 from ami_agent.signals import Stop, graceful
 
@@ -33,6 +34,8 @@ class Config:
     """Go on with this run's folder, with the configuration it was begun with; a new --steps counts from its start."""
     options: str = "{}"
     """Options of the environment, a JSON object."""
+    action_repeat: int = 1
+    """Env steps that each action is held for."""
     home: Path | None = None
     """Where agents live; AMI_HOME or ~/.ami-agent if not given."""
     name: str = "default"
@@ -51,6 +54,7 @@ class Config:
             raise UsageError("give either --env ID, to begin, or --resume RUN, to go on")
         check_range("seed", self.seed, 0, LARGEST_SEED)
         check_range("threads", self.threads, 1, 256)
+        check_range("action-repeat", self.action_repeat, 1, MOST)
         parse_options(self.options)
 
 
@@ -67,8 +71,12 @@ def main(config: Config) -> int:
     facts = {
         "env": config.env,
         "seed": config.seed,
-        "steps": brain.steps,
+        "action_repeat": brain.spec.action_repeat,
+        "steps": brain.steps,  # of the environment
+        "decisions": brain.steps // brain.spec.action_repeat,
         "updates": brain.updates,
+        "skipped_updates": run.info.get("skipped_updates", 0),
+        "void_episodes": run.info.get("void_episodes", 0),
         "seconds": run.info["seconds"],
         "cpu_seconds": run.info["cpu_seconds"],
         "weights": weights,
@@ -77,9 +85,17 @@ def main(config: Config) -> int:
     if config.json:
         console.emit(facts)
     else:
-        console.say(f"learned {config.env}: {brain.steps} env steps, {brain.updates} updates, weights in {weights}")
-        console.say(f"see it act: ami-agent run --env {config.env}")
+        _tell(facts)
     return 0
+
+
+def _tell(facts: dict[str, Any]) -> None:
+    env, repeat = facts["env"], facts["action_repeat"]
+    lived = f"{facts['decisions']} decisions, {facts['steps']} env steps (action repeat {repeat})"
+    lost = [f"{facts[name]} {name.replace('_', ' ')}" for name in ("skipped_updates", "void_episodes") if facts[name]]
+    told = ", ".join([lived, f"{facts['updates']} updates", *lost])
+    console.say(f"learned {env}: {told}, weights in {facts['weights']}")
+    console.say(f"see it act: ami-agent run --env {env}" + (f" --action-repeat {repeat}" if repeat > 1 else ""))
 
 
 def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
@@ -95,9 +111,13 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
             config = _saved(run, config)
             if not has_checkpoint(run):
                 console.say(f"{run.folder} has no checkpoint: it begins anew")
-        environment = Environment(config.env, config.train.worlds, parse_options(config.options))
+        options = parse_options(config.options)
+        environment = Environment(config.env, config.train.worlds, options, config.action_repeat)
         stack.callback(environment.close)
-        brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
+        try:
+            brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
+        except NumericalError as error:
+            raise NumericalError(f"{error}; {_goodbye(run, config)}") from error
         if not done:
             run.finish("stopped", steps=brain.steps)
             console.say(_goodbye(run, config))
@@ -129,7 +149,8 @@ def deliver(config: Config, brain: Brain) -> Path:
 
 def _origin(config: Config) -> dict[str, Any]:
     """Where weights come from, for their file."""
-    return {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}"}
+    repeat = f" --action-repeat {config.action_repeat}" if config.action_repeat > 1 else ""
+    return {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}{repeat}"}
 
 
 def _saved(run: Run, now: Config) -> Config:

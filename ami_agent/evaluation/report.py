@@ -43,7 +43,7 @@ def write_report(
         run: `runs.Run.info`, or any of its `environment`, `agent`, `seed`, `status`, `start`, `argv`, `versions`,
             `hardware`.
         results: any of the lists `success` (None where it is not told), `returns`, `lengths` (an entry an episode),
-            `plan_ms` (an entry a decision) and `surprise`.
+            `plan_ms` (an entry a decision) and `surprise`, and `action_repeat`; lengths are decisions.
         surprise: one-step prediction errors, a list an episode; the results' own by default.
         film, strip: a moving picture of an episode (GIF) and a PNG of some of its frames.
         config: what the run was made with: a dataclass or nested dict.
@@ -126,7 +126,10 @@ def _headline(results: Mapping[str, Any], episodes: list[dict[str, Any]]) -> lis
     note = f"{number(min(spread))} to {number(max(spread))}" if len(spread) > 1 else ""
     cards.append({"name": "mean return", "value": number(_mean(returns)), "note": note})
     steps = int(sum(_finite([episode["length"] for episode in episodes])))
-    cards.append({"name": "episodes", "value": number(len(episodes)), "note": f"{steps:,} steps" if steps else ""})
+    note, repeat = f"{steps:,} steps" if steps else "", results.get("action_repeat") or 1
+    if steps and repeat > 1:
+        note = f"{steps:,} decisions, {steps * repeat:,} env steps (action repeat {repeat})"
+    cards.append({"name": "episodes", "value": number(len(episodes)), "note": note})
     plan = _finite(_list(results.get("plan_ms")))
     if plan:
         half, most = np.percentile(plan, [50, 99])

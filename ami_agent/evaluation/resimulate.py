@@ -16,6 +16,7 @@ from ami_agent import console
 from ami_agent.environment import find, make, to_box
 from ami_agent.errors import AmiError
 from ami_agent.protocols import Episode
+from ami_agent.repeat import split
 from ami_envs.registry import is_ours
 from ami_envs.senses.camera import RayCamera
 
@@ -36,8 +37,9 @@ def resimulate(
         pictures: the moments, from 0 to T, to draw.
         name: how to find the environment, as it was typed; by the episode's id if not given.
     """
-    spec = find(name or episode.environment)
-    env, draw = _open_to_draw(spec, options) if pictures else (make(spec, options), _nothing)
+    id, repeat = split(episode.environment)
+    spec = find(name or id)
+    env, draw = _open_to_draw(spec, options, repeat) if pictures else (make(spec, options, repeat), _nothing)
     try:
         space: Any = env.action_space
         observation, _ = env.reset(seed=episode.seed)
@@ -78,25 +80,46 @@ def difference(episode: Episode, options: dict[str, Any], name: str | None = Non
     return None
 
 
-def _open_to_draw(spec: EnvSpec, options: dict[str, Any]) -> tuple[gym.Env, Draw]:
+def _open_to_draw(spec: EnvSpec, options: dict[str, Any], repeat: int) -> tuple[gym.Env, Draw]:
     """The environment, and how it is drawn: ours by itself, others on MuJoCo by our ray camera, the rest as it can."""
     if is_ours(spec):
-        env = make(spec, options, render_mode="rgb_array")
+        env = make(spec, options, repeat, render_mode="rgb_array")
         return env, env.render
-    env = make(spec, options)
-    inner: Any = env.unwrapped
-    if isinstance(getattr(inner, "model", None), mujoco.MjModel) and inner.model.ncam:
-        with suppress(ValueError):  # an orthographic camera
-            camera = RayCamera(inner.model, 0, PICTURE, PICTURE)
-            return env, lambda: camera.render(inner.data).rgb
+    env = make(spec, options, repeat)
+    with suppress(ValueError):  # no camera, or an orthographic one
+        return env, _Rays(env.unwrapped)
     with suppress(Exception):  # it may lack a way to draw, packages or a screen
-        drawn = make(spec, options, render_mode="rgb_array")
+        drawn = make(spec, options, repeat, render_mode="rgb_array")
         drawn.reset()
         if _picture(drawn.render) is not None:
             env.close()
             return drawn, drawn.render
         drawn.close()
     return env, _nothing
+
+
+class _Rays:
+    """Our ray camera in a foreign world on MuJoCo. Raises ValueError where it cannot draw."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self._model, _ = self._physics()
+        self._camera = RayCamera(self._model, 0, PICTURE, PICTURE)
+
+    def __call__(self) -> np.ndarray:
+        model, data = self._physics()
+        if model is not self._model:  # some of dm_control's are built anew for each episode
+            self._model, self._camera = model, RayCamera(model, 0, PICTURE, PICTURE)
+        return self._camera.render(data).rgb
+
+    def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """MuJoCo's own structures, as Gymnasium's worlds and dm_control's keep them."""
+        holder = getattr(self._world, "physics", self._world)
+        model, data = (getattr(holder, name, None) for name in ("model", "data"))
+        model, data = getattr(model, "ptr", model), getattr(data, "ptr", data)
+        if not isinstance(model, mujoco.MjModel) or not isinstance(data, mujoco.MjData):
+            raise ValueError("this world is not on MuJoCo")
+        return model, data
 
 
 def _picture(draw: Draw) -> np.ndarray | None:

@@ -17,11 +17,12 @@ class Results:
 
     success: list[bool | None] = field(default_factory=list)  # at any time of the episode; None: nobody tells
     returns: list[float] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)  # env steps
+    lengths: list[int] = field(default_factory=list)  # decisions
     seeds: list[int] = field(default_factory=list)
     surprise: list[list[float]] = field(default_factory=list)
     plan_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0  # wall time of living, without reports
+    action_repeat: int = 1  # env steps a decision
 
     def add(self, episode: Episode) -> None:
         self.success.append(episode.success)
@@ -34,9 +35,11 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is.
 
-        The rate is over the episodes whose success was told.
+        The rate is over the episodes whose success was told. `env_steps` are decisions times the action repeat: an
+        episode's last decision counts whole, though it may end within it.
         """
-        n, steps = len(self.success), sum(self.lengths)
+        n, decisions = len(self.success), sum(self.lengths)
+        steps = decisions * self.action_repeat
         told = [success for success in self.success if success is not None]
         low, high = wilson(sum(told), len(told)) if told else (None, None)
         percentiles = np.percentile(self.plan_ms, [50, 99]).round(3).tolist() if self.plan_ms else [None, None]
@@ -45,6 +48,8 @@ class Results:
             "success_rate": sum(told) / len(told) if told else None,
             "success_interval": [low, high],
             "return_mean": float(np.mean(self.returns)) if n else None,
+            "action_repeat": self.action_repeat,
+            "decisions": decisions,
             "env_steps": steps,
             "steps_per_second": round(steps / self.seconds, 2) if self.seconds else None,
             "plan_ms": {"p50": percentiles[0], "p99": percentiles[1]},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
+
+import numpy as np
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -21,3 +24,31 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float,
     half = z * sqrt((rate * (1 - rate) + weight / 4) / n)
     low, high = (centre - half) / (1 + weight), (centre + half) / (1 + weight)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def interquartile_mean(values: Sequence[float] | np.ndarray) -> float:
+    """The mean of what is left when a quarter of the values, rounded down, is cut off at either end.
+
+    Less shaken by one odd run than the mean, less wasteful than the median (Agarwal et al., "Deep Reinforcement
+    Learning at the Edge of the Statistical Precipice", NeurIPS 2021). Raises ValueError for no values.
+    """
+    ordered = np.sort(np.asarray(values, np.float64), axis=None)
+    if not ordered.size:
+        raise ValueError("no values to take a mean of")
+    cut = ordered.size // 4
+    return float(ordered[cut : ordered.size - cut].mean())
+
+
+def stratified_bootstrap(
+    strata: Sequence[Sequence[Sequence[float] | np.ndarray]], level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile interval of the interquartile mean of all values, were the runs of each stratum drawn anew.
+
+    ``strata[task][run]`` are the values of one run: a run is drawn whole, and always from its own task's.
+    """
+    rng, means = np.random.default_rng(seed), np.empty(draws)
+    for i in range(draws):
+        drawn = [runs[k] for runs in strata for k in rng.integers(len(runs), size=len(runs))]
+        means[i] = interquartile_mean(np.concatenate(drawn))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,34 +1,64 @@
-"""How the agent acts while it gathers experience: at random first, then by samples of its policy prior."""
+"""How the agent acts while it gathers experience: at random first, then as it would, with noise of its own amount."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 
+from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain
 
 MOST_NOISE = 0.5  # standard deviation
+PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
 
 
 class Explorer:
-    """An Agent for collecting. While `random`, actions are uniform; later each world adds its own amount of noise,
-    from `MOST_NOISE` to none, so that there is always one world that tries what the policy is sure not to do.
+    """An Agent for collecting. While `random`, actions are uniform, but alike from one step to the next. Later it
+    plans, or acts by samples of its policy prior; each episode adds its own amount of pink noise, from none to
+    `MOST_NOISE`, so that there are always some that try what the policy is sure not to do.
     """
 
-    def __init__(self, brain: Brain, generator: np.random.Generator, random: bool) -> None:
+    def __init__(self, brain: Brain, generator: np.random.Generator, random: bool, plan: bool = False) -> None:
         self.random = random
-        self._brain, self._size, self._generator = brain, brain.spec.action_size, generator
+        self._brain, self._generator = brain, generator
+        self._planner = AmiAgent(brain, AgentConfig(recalled=0), int(generator.integers(2**31))) if plan else None
+        self._amount = self._step = np.zeros(0)
 
     def reset(self, done: np.ndarray) -> None:
-        """Nothing to forget."""
+        period, size = min(self._brain.spec.max_episode_steps, PERIOD), self._brain.spec.action_size
+        if len(self._step) != len(done):
+            self._noise = np.zeros((len(done), period, size), np.float32)
+            self._step, self._amount = np.zeros(len(done), np.int64), np.zeros((len(done), 1), np.float32)
+        begun = int(done.sum())
+        self._noise[done] = pink(self._generator.standard_normal((begun, period, size)))
+        self._amount[done] = self._generator.uniform(0, MOST_NOISE, (begun, 1))
+        self._step[done] = 0
+        if self._planner is not None:
+            self._planner.reset(done)
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        noise = self._noise[np.arange(len(self._step)), self._step % self._noise.shape[1]]
+        self._step += 1
+        if self.random:
+            return np.vectorize(math.erf, otypes=[np.float32])(noise / math.sqrt(2))
+        action = self._sample(observation) if self._planner is None else self._planner.act(observation)
+        return np.clip(action + self._amount * noise, -1.0, 1.0)
 
     @torch.no_grad()
-    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        shape = (len(next(iter(observation.values()))), self._size)
-        if self.random:
-            return self._generator.uniform(-1, 1, shape).astype(np.float32)
-        latent = self._brain.perceive(observation)
-        noise = self._generator.standard_normal((2, *shape)).astype(np.float32)
-        action = self._brain.model.act(latent, torch.from_numpy(noise[0])).numpy()
-        amount = np.linspace(MOST_NOISE, 0.0, len(action), dtype=np.float32)[:, None]
-        return np.clip(action + amount * noise[1], -1.0, 1.0)
+    def _sample(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """The policy prior's actions, drawn."""
+        noise = self._generator.standard_normal(self._noise[:, 0].shape).astype(np.float32)
+        return self._brain.model.act(self._brain.perceive(observation), torch.from_numpy(noise)).numpy()
+
+
+def pink(white: np.ndarray) -> np.ndarray:
+    """White noise (n, T, A) -> noise of unit variance whose power falls as 1 / frequency, periodic in T: exploration
+    that goes on with what it tries (Eberhard et al. 2023; made as by Timmer, Koenig 1995).
+    """
+    length = white.shape[1]
+    frequency = np.abs(np.fft.fftfreq(length))
+    scale = np.maximum(frequency, 1 / length) ** -0.5
+    scale /= np.sqrt(np.mean(scale**2))
+    return np.fft.ifft(scale[:, None] * np.fft.fft(white, axis=1), axis=1).real

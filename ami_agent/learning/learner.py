@@ -45,10 +45,11 @@ class Learner:
             "policy": torch.optim.Adam(self._policy, lr=rate, fused=True),
         }
         self._half = torch.cpu._is_avx512_bf16_supported()
-        self._skipped = {"model": 0, "policy": 0}  # in a row
+        self.skipped = 0  # steps of either optimiser that were not made, their loss or gradient not being finite
+        self._in_a_row = {"model": 0, "policy": 0}
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        """Descend once; returns the losses.
+        """Descend once; returns the losses, none if the model's was not finite: then nothing was learned.
 
         Raises:
             NumericalError: the loss was not finite too often in a row; the weights are those of the last good update.
@@ -58,13 +59,13 @@ class Learner:
             loss, metrics = model.loss(batch, generator)
         latents, weight = metrics.pop("latents"), metrics.pop("weight")
         if not self._descend("model", loss, self._model):
-            return {"skipped": 1.0}
+            return {}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
             policy_loss = model.policy_loss(latents, weight, generator)
-        climbed = self._descend("policy", policy_loss, self._policy)
+        self._descend("policy", policy_loss, self._policy)
         model.follow()
         self.brain.updates += 1
-        return {**{name: value.item() for name, value in metrics.items()}, "skipped": float(not climbed)}
+        return {name: value.item() for name, value in metrics.items()}
 
     def _descend(self, name: str, loss: Tensor, parameters: list[Tensor]) -> bool:
         """One step of an optimiser, unless the loss or the gradient is not finite."""
@@ -74,10 +75,11 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         if math.isfinite(loss.item()) and math.isfinite(norm.item()):
             self._optimisers[name].step()
-            self._skipped[name] = 0
+            self._in_a_row[name] = 0
             return True
-        self._skipped[name] += 1
-        if self._skipped[name] >= MAX_SKIPPED:
+        self.skipped += 1
+        self._in_a_row[name] += 1
+        if self._in_a_row[name] >= MAX_SKIPPED:
             raise NumericalError(f"the {name} loss was not finite {MAX_SKIPPED} times in a row")
         return False
 

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
-from ami_agent.environment import Environment
-from ami_agent.errors import NumericalError
-from ami_agent.protocols import Agent, Episode
+from ami_agent.protocols import Agent, Episode, Spec
 
-MAX_VOID = 10  # episodes in a row that may end in a physics error
+
+class World(Protocol):
+    """What can be lived in: an `Environment`, or what stands before one."""
+
+    n: int
+    spec: Spec
+    tells_success: bool
+
+    def reset(self, mask: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]: ...
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]: ...
 
 
 def live(
-    environment: Environment, agent: Agent, seeds: Iterator[int], session: str = "", steps: int | None = None
+    environment: World, agent: Agent, seeds: Iterator[int], session: str = "", steps: int | None = None
 ) -> Iterator[list[Episode]]:
-    """Act; after every env step of all worlds, yield the episodes that ended with it, often none.
+    """Act; after every decision in all worlds, yield the episodes that ended with it, often none.
 
     Args:
         environment: B worlds.
         agent: resets and acts for all of them.
         seeds: one is taken for every episode that begins.
         session: written into the episodes.
-        steps: of each world, after which the episodes that are still going on are cut, as truncated; None for ever.
+        steps: decisions in each world, after which episodes that still go on are cut, as truncated; None for ever.
 
-    Raises:
-        NumericalError: the physics failed in too many episodes in a row; those are void and never yielded.
+    Episodes in which the physics failed are void, and never yielded.
     """
-    n, void = environment.n, 0
+    n, kept_as = environment.n, environment.spec.environment
     done = np.ones(n, bool)
     logs = [_Log() for _ in range(n)]
     for step in itertools.count(1):
@@ -49,13 +58,8 @@ def live(
         for i in range(n):
             logs[i].add(action[i], reward[i], bool(info["success"][i]) if environment.tells_success else None)
             logs[i].see(observation, i)
-            if done[i]:
-                broken = bool(info["physics_error"][i])
-                void = void + 1 if broken else 0
-                if void > MAX_VOID:
-                    raise NumericalError(f"the physics failed in {void} episodes of {environment.id} in a row")
-                if not broken:
-                    ended.append(logs[i].episode(environment.id, bool(terminated[i]), bool(truncated[i]), session))
+            if done[i] and not info["physics_error"][i]:
+                ended.append(logs[i].episode(kept_as, bool(terminated[i]), bool(truncated[i]), session))
         yield ended
         if step == steps:
             return

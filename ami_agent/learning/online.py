@@ -43,7 +43,7 @@ class OnlineAgent:
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
         self._numbers = np.random.default_rng([seed, 1])
-        self._lived = replay.steps
+        self._lived = replay.steps * spec.action_repeat
 
     def reset(self, done: np.ndarray) -> None:
         self.agent.reset(done)
@@ -51,8 +51,9 @@ class OnlineAgent:
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         batch = len(next(iter(observation.values())))
         shape = (batch, self.brain.spec.action_size)
-        self._lived += batch
-        self.brain.steps += batch
+        steps = batch * self.brain.spec.action_repeat
+        self._lived += steps
+        self.brain.steps += steps
         if self.brain.updates == 0:
             return self._numbers.uniform(-1, 1, shape).astype(np.float32)
         planned = self.agent.act(observation)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, check_ranges
-from ami_agent.learning.hindsight import relabel
+from ami_agent.learning.hindsight import Rewards, relabel
 from ami_agent.learning.learner import Learner
 from ami_agent.memory.replay import Replay
 from ami_agent.protocols import Batch, Episode
@@ -18,7 +17,7 @@ from ami_agent.protocols import Batch, Episode
 @dataclass(frozen=True)
 class StudyConfig:
     ratio: float = 0.25
-    """Updates an env step."""
+    """Updates a decision: with an action repeat of 4, a quarter of that an env step."""
     batch: int = 256
     """Windows B in an update."""
     window: int = 3
@@ -37,10 +36,11 @@ class StudyConfig:
 class Student:
     """Takes in episodes and updates the brain in step with them."""
 
-    def __init__(self, environment: Environment, learner: Learner, replay: Replay, config: StudyConfig) -> None:
-        self.environment, self.learner, self.replay, self.config = environment, learner, replay, config
+    def __init__(self, rewards: Rewards, learner: Learner, replay: Replay, config: StudyConfig) -> None:
+        self.rewards, self.learner, self.replay, self.config = rewards, learner, replay, config
         self.brain = learner.brain
         self._due = 0.0
+        self.fitted = 0  # steps there were when the scales were last set
 
     def seed(self, *key: int) -> None:
         """Draw from here on as if nothing had been drawn before."""
@@ -52,12 +52,12 @@ class Student:
         """Add an episode of the store to what is learned from."""
         self.replay.add(episode_id, episode)
 
-    def study(self, env_steps: int) -> dict[str, float]:
-        """Make the updates that are due after `env_steps` more steps; the losses of the last, empty if none was due."""
-        if self.brain.updates == 0:
+    def study(self, decisions: int) -> dict[str, float]:
+        """Make the updates that are due after so many more decisions; the losses of the last, empty if none was due."""
+        if self.replay.steps >= 2 * self.fitted:
             self._fit_scales()
         losses: dict[str, float] = {}
-        self._due += env_steps * self.config.ratio
+        self._due += decisions * self.config.ratio
         while self._due >= 1:
             self._due -= 1
             losses = self.learner.update(self._batch(), self._torch_numbers)
@@ -76,10 +76,12 @@ class Student:
         return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
 
     def _fit_scales(self) -> None:
-        """Set what the model normalises by from the first experience."""
+        """Set what the model normalises by from experience: from the first, and each time there is twice as much."""
         moments = self.replay.sample(min(4096, self.replay.steps), self._numbers)
         first = self.replay.read(moments, 1)
-        self.brain.model.fit({name: value[:, 0] for name, value in first.observation.items()}, first.reward)
+        self.fitted = self.replay.steps
+        seen = {name: value[:, 0] for name, value in first.observation.items()}
+        self.brain.model.fit(seen, first.reward, keep=self.brain.updates > 0)
 
     def _batch(self) -> Batch:
         """Replay windows, a share of them with a goal that was reached later."""
@@ -89,4 +91,4 @@ class Student:
             return batch
         goals = self.replay.future(moments, self._numbers, "achieved_goal")
         chosen = torch.from_numpy(self._numbers.random(len(moments)) < self.config.hindsight)
-        return relabel(batch, goals, chosen, self.environment)
+        return relabel(batch, goals, chosen, self.rewards)

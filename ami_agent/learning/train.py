@@ -22,6 +22,7 @@ from ami_agent.errors import UsageError, check_ranges
 from ami_agent.learning.explorer import Explorer
 from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.live import live
+from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
@@ -34,13 +35,17 @@ TRAINING_SEEDS = 2**30  # episodes of training are seeded from here on, those of
 @dataclass(frozen=True)
 class TrainConfig:
     steps: int = 150_000
-    """Env steps to live, all worlds together."""
+    """Env steps to live, all worlds together: decisions times --action-repeat."""
     worlds: int = 16
     """Worlds lived in at once."""
     warmup: int = 2_000
     """Env steps with random actions before learning begins; at least a whole episode in each world."""
     segment: int = 10_000
     """Env steps between checkpoints; at least two whole episodes in each world."""
+    reward: bool = True
+    """Learn for the environment's rewards; with --no-reward, without them, for goals that it sets itself."""
+    plan: bool = False
+    """Plan while gathering experience, in place of drawing from the policy prior: better data for more time."""
     study: StudyConfig = field(default_factory=StudyConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
@@ -86,56 +91,70 @@ class Training:
         self, environment: Environment, learner: Learner, store: EpisodeStore, run: Run, seed: int, config: TrainConfig
     ) -> None:
         self.environment, self.store, self.run, self.seed, self.config = environment, store, run, seed, config
+        self.world = environment if config.reward else OwnGoals(environment, lambda: self.student.replay)
         self.brain = learner.brain
-        self.student = Student(environment, learner, Replay(config.study.capacity), config.study)
-        self.warmup = max(config.warmup, (self.brain.spec.max_episode_steps + 1) * environment.n)
+        self.student = Student(self.world, learner, Replay(config.study.capacity), config.study)
+        self.stride = environment.n * self.brain.spec.action_repeat  # env steps that a decision in all worlds takes
+        self.warmup = max(config.warmup, (self.brain.spec.max_episode_steps + 1) * self.stride)
 
     def resume(self) -> None:
         """Go back to the run's last checkpoint. Raises ArtefactError if there is none that can be read."""
         tensors, meta = checkpoints.load(self.run.folder / "checkpoints")
         self.student.learner.load(tensors)
         self.brain.steps, self.brain.updates = int(meta["steps"]), int(meta["updates"])
+        self.student.learner.skipped, self.environment.void = int(meta.get("skipped", 0)), int(meta.get("void", 0))
         self.student.replay = Replay.restore(self.store, meta["replay"])
+        self.student.fitted = int(meta["fitted"])
 
     def learn(self, stop: Stop) -> bool:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
-        total, n = self.config.steps, self.environment.n
-        segment = max(self.config.segment, 2 * self.brain.spec.max_episode_steps * n)  # two whole episodes a world
+        total = self.config.steps
+        episode = self.brain.spec.max_episode_steps * self.stride
+        segment = max(self.config.segment, 2 * episode)  # two whole episodes a world
         with progress(total, f"learning {self.environment.id}", self.brain.steps) as advance:
             while self.brain.steps < total:
                 boundary = (self.brain.steps // segment + 1) * segment
                 if not self._segment(min(total, boundary), stop, advance):
                     return False
                 if boundary <= total:  # a segment cut short by the total is lived again, whole, if there is more to do
-                    meta = {**self.brain.meta(), "replay": self.student.replay.state()}
-                    checkpoints.save(self.run.folder / "checkpoints", self.student.learner.tensors(), meta)
+                    self._save()
         return True
+
+    def _save(self) -> None:
+        """Write a checkpoint, from which learning goes on as if it had not stopped."""
+        student = self.student
+        meta = {**self.brain.meta(), "replay": student.replay.state(), "fitted": student.fitted}
+        meta |= {"skipped": student.learner.skipped, "void": self.environment.void}
+        checkpoints.save(self.run.folder / "checkpoints", student.learner.tensors(), meta)
 
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
         self.student.seed(*key, 0)
-        explorer = Explorer(brain, np.random.default_rng([*key, 1]), random=brain.updates == 0)
+        explorer = Explorer(brain, np.random.default_rng([*key, 1]), brain.updates == 0, self.config.plan)
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
-        steps = -((brain.steps - until) // n)
-        for ended in live(self.environment, explorer, training_seeds(*key), self.run.folder.name, steps):
+        steps = -((brain.steps - until) // self.stride)
+        for ended in live(self.world, explorer, training_seeds(*key), self.run.folder.name, steps):
             for episode in ended:
                 self.student.take(self.store.append(episode), episode)
                 if episode.terminated or len(episode) >= brain.spec.max_episode_steps:  # not cut by the segment's end
                     success = np.nan if episode.success is None else float(episode.success)
                     recent.append((success, float(episode.reward.sum())))
-            brain.steps += n
-            if brain.steps >= self.warmup:
+            brain.steps += self.stride
+            if brain.steps >= self.warmup and len(self.student.replay):  # all episodes so far may have been void
                 losses = self.student.study(n) or losses
                 explorer.random = False
-            advance(n, _told(recent))
+            advance(self.stride, _told(recent))
             if stop.requested:
                 return False
         success, returns = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
         if losses:
             losses["effective_rank"] = self.student.effective_rank()
-        self.run.metric(steps=brain.steps, updates=brain.updates, success=success, return_mean=returns, **losses)
+        lost = {"skipped_updates": self.student.learner.skipped, "void_episodes": self.environment.void}
+        self.run.info |= lost
+        facts = {"steps": brain.steps, "updates": brain.updates, "success": success, "return_mean": returns}
+        self.run.metric(**facts, **lost, **losses)
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,10 @@ class SimNorm(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.group)).softmax(-1).flatten(-2)
+        """A softmax written out: torch's own takes four times as long over axes as short as a group."""
+        groups = x.float().unflatten(-1, (-1, self.group))
+        powers = (groups - groups.detach().amax(-1, keepdim=True)).exp()
+        return (powers / powers.sum(-1, keepdim=True)).flatten(-2)
 
 
 class Normaliser(nn.Module):
@@ -92,12 +96,21 @@ class SenseEncoder(nn.Module):
             SimNorm(self.config.group),
         )
 
-    def fit(self, observation: Mapping[str, Tensor]) -> None:
-        """Set the normalisers from observations, each (n, *shape)."""
+    @torch.no_grad()
+    def fit(self, observation: Mapping[str, Tensor], keep: bool = False) -> None:
+        """Set the normalisers from observations, each (n, *shape); with `keep`, the first layers make up for it."""
         senses = with_goal_offset(observation)
         for name, layer in self.layers.items():
             if name in senses:
-                self.normalise[layer].fit(senses[name])  # type: ignore[operator]
+                self._fit_sense(layer, senses[name], keep)
+
+    def _fit_sense(self, layer: str, values: Tensor, keep: bool) -> None:
+        normalise, first = cast(Normaliser, self.normalise[layer]), cast(nn.Linear, self.first[layer])
+        mean, std = normalise.mean.clone(), normalise.std.clone()
+        normalise.fit(values)
+        if keep:
+            first.bias.add_(first.weight @ ((normalise.mean - mean) / std))
+            first.weight.mul_(normalise.std / std)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         senses = with_goal_offset(observation)

@@ -84,11 +84,22 @@ class LatentModel(nn.Module):
         self.register_buffer("scale", torch.ones(()))  # running spread of the critics, in `unit`s
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
 
-    def fit(self, observation: dict[str, Tensor], reward: Tensor) -> None:
-        """Set what is normalised by from the first experience: observations (n, *shape), rewards (n,)."""
-        self.encoder.fit(observation)  # type: ignore[operator]
+    @torch.no_grad()
+    def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
+        """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
+
+        keep: what has been learned keeps its meaning: layers next to what moves move the other way, so that values and
+        latents stay what they were (van Hasselt et al. 2016, Pop-Art).
+        """
+        self.encoder.fit(observation, keep)  # type: ignore[operator]
         size = reward.abs().mean()
-        self.unit.copy_(size if size > 1e-6 else torch.ones(()))
+        unit = size if size > 1e-6 else torch.ones(())
+        if keep:
+            for critic in (*self.critics, *self.targets):
+                for parameter in critic[-1].parameters():  # type: ignore[index]
+                    parameter.mul_(self.unit / unit)
+            self.scale.mul_(self.unit / unit).clamp_(min=1.0)
+        self.unit.copy_(unit)
 
     # -- imagination --------------------------------------------------------------------------------------------
 
@@ -114,8 +125,10 @@ class LatentModel(nn.Module):
 
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with normal noise a sample."""
+        if noise is None:
+            return self.policy(latent)[..., : self.action_size].float().tanh()
         mean, log_std = self._policy(latent)
-        return (mean if noise is None else mean + noise * log_std.exp()).tanh()
+        return torch.addcmul(mean, noise, log_std.exp()).tanh()
 
     def _policy(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.policy(latent).float().chunk(2, -1)

@@ -202,17 +202,22 @@ class BatchEnv(Face, VectorEnv):
         self._over[ids] = False
         return observation, _masked(self.engine.info(), mask)
 
-    def step(self, actions: np.ndarray) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]:
-        over = self._over
+    def step(
+        self, actions: np.ndarray, mask: np.ndarray | None = None
+    ) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Gymnasium's step; with Disabled, worlds outside `mask` (n,) bool stand still, such as those that have ended:
+        what is told of them means nothing."""
+        over = self._over if mask is None else self._over & mask
         if not over.any():
-            observation, reward, terminated, info = self.engine.step(actions)
+            observation, reward, terminated, info = self.engine.step(actions, mask)
         elif self._autoreset:
             observation, reward, terminated, info = self._step_or_reset(actions, over)
         else:
             raise RuntimeError(f"world {int(np.argmax(over))} has ended; reset it by options={{'reset_mask': ...}}")
         truncated = info["physics_error"] | (self.engine.steps >= self.limit)
-        self._over = terminated | truncated
-        return observation, reward, terminated, truncated, _masked(info, np.ones(self.num_envs, bool))
+        stepped = np.ones(self.num_envs, bool) if mask is None else mask
+        self._over = np.where(stepped, terminated | truncated, self._over)
+        return observation, reward, terminated, truncated, _masked(info, stepped)
 
     def _step_or_reset(self, actions: np.ndarray, over: np.ndarray) -> tuple[dict, np.ndarray, np.ndarray, dict]:
         """Gymnasium's NextStep rule: where an episode is over, this step only shows the start of the next one."""

@@ -1,0 +1,116 @@
+"""Learning curves as one SVG, small multiples with bands, legible on a light page and a dark one."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+from learning_piece import DONE
+
+from ami_agent.evaluation.charts import Axis, linear
+from ami_agent.evaluation.statistics import interquartile_mean
+
+COLUMNS = 4
+LEAST = 700  # pixels of the legend
+WIDE, HIGH = 250, 190  # of a panel, margins and all
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 24  # margins in it
+HEAD = 34  # of a block: its title, over the first the legend, too
+COLOURS = {"ours": "#e4572e", "sac": "#3b82c4", "ppo": "#3a9d5d", "random": "#8a8a8a"}
+AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
+CSS = """
+svg { font: 11px system-ui, sans-serif; --ink: #333; fill: var(--ink) }
+@media (prefers-color-scheme: dark) { svg { --ink: #ccc } }
+.grid { stroke: var(--ink); opacity: .15 } .title { font-weight: 600 } .head { font-size: 14px; font-weight: 600 }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round } .band { opacity: .2 }
+"""
+
+
+def figure(
+    found: dict[str, dict[str, list[Any]]],
+    tasks: list[Any],
+    agents: list[str],
+    names: dict[str, str],
+    steps: dict[str, float],
+) -> str:
+    """Return against env steps, up to those that all reached, in the upper rows; against CPU seconds in the lower."""
+    columns, rows = min(COLUMNS, len(tasks)), -(-len(tasks) // COLUMNS)
+    wide, block = columns * WIDE, HEAD + rows * HIGH
+    body = []
+    for b, (axis, title) in enumerate(AXES.items()):
+        body.append(f'<text class="head" x="6" y="{b * block + 18}">Return against {title}</text>')
+        for i, task in enumerate(tasks):
+            place = i % COLUMNS * WIDE, b * block + HEAD + i // COLUMNS * HIGH
+            limit = steps[task.id] if axis == "steps" and steps[task.id] else np.inf
+            curves = {name: _curve(found[task.id][name], axis, limit) for name in agents if name in found[task.id]}
+            panel = _panel(task.short, curves, 1000.0 if task.id.startswith("dm_control/") else None)
+            body.append(f'<g transform="translate({place[0]} {place[1]})">{panel}</g>')
+    body.append(_legend(agents, names, 2 * block + 12))
+    box = f'viewBox="0 0 {max(wide, LEAST)} {2 * block + 24}" role="img" aria-label="Learning curves"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box}><style>{CSS}</style>{"".join(body)}</svg>\n'
+
+
+def _curve(pieces: list[Any], axis: str, limit: float) -> np.ndarray:
+    """Rows of x (the median over seeds), interquartile mean over seeds x episodes, and the least and the greatest mean
+    of a seed; as long as the curves of all seeds go. One that failed stays where it was."""
+    kept = [[point for point in piece["points"] if point[axis] <= limit] for piece in pieces]
+    whole = [len(points) for points, piece in zip(kept, pieces, strict=True) if piece["status"] == DONE]
+    rows = []
+    for k in range(min(whole) if whole else max(map(len, kept))):
+        points = [curve[min(k, len(curve) - 1)] for curve in kept]
+        means = [np.mean(point["returns"]) for point in points]
+        middle = interquartile_mean(np.concatenate([point["returns"] for point in points]))
+        rows.append((np.median([point[axis] for point in points]), middle, min(means), max(means)))
+    return np.array(rows)
+
+
+def _panel(title: str, curves: dict[str, np.ndarray], top: float | None) -> str:
+    """One task. An agent with one point only, such as random actions, is a level line."""
+    every = np.concatenate(list(curves.values()))
+    most = max(float(every[:, 0].max()), 1.0)
+    x = linear(0, most, LEFT, WIDE - RIGHT, tight=True)
+    low, high = (0.0, top) if top else (float(every[:, 1:].min()), float(every[:, 1:].max()))
+    y = linear(low, high, HIGH - BOTTOM, TOP)
+    parts = [f'<text class="title" x="{LEFT}" y="{TOP - 9}">{escape(title)}</text>', _grid(x, y)]
+    for name, curve in curves.items():
+        if len(curve) == 1:
+            curve = np.concatenate([curve, curve])
+            curve[1, 0] = most
+        band = _path(x, y, curve[:, 0], curve[:, 2]) + _path(x, y, curve[::-1, 0], curve[::-1, 3]).replace("M", "L", 1)
+        parts.append(f'<path class="band" fill="{COLOURS[name]}" d="{band}Z"/>')
+        line = _path(x, y, curve[:, 0], curve[:, 1])
+        parts.append(f'<path class="line" stroke="{COLOURS[name]}" d="{line}"/>')
+    return "".join(parts)
+
+
+def _grid(x: Axis, y: Axis) -> str:
+    parts = []
+    for tick in y.ticks:
+        at = f"{y(tick):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{at}" dy=".35em" text-anchor="end">{_short(tick)}</text>')
+    for tick in x.ticks:
+        parts.append(f'<text x="{x(tick):.1f}" y="{HIGH - BOTTOM + 14}" text-anchor="middle">{_short(tick)}</text>')
+    return "".join(parts)
+
+
+def _path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
+    return "M" + "L".join(f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(xs, ys, strict=True))
+
+
+def _short(value: float) -> str:
+    value = 0.0 if abs(value) < 1e-9 else value
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _legend(agents: list[str], names: dict[str, str], y: float) -> str:
+    parts = []
+    for i, agent in enumerate(agents):
+        at, colour = 6 + 90 * i, COLOURS[agent]
+        parts.append(f'<line class="line" x1="{at}" x2="{at + 18}" y1="{y}" y2="{y}" stroke="{colour}"/>')
+        parts.append(f'<text x="{at + 23}" y="{y}" dy=".35em">{escape(names[agent])}</text>')
+    told = "line: interquartile mean; band: least to greatest seed"
+    return "".join(parts) + f'<text x="{6 + 90 * len(agents) + 10}" y="{y}" dy=".35em">{told}</text>'

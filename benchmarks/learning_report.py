@@ -1,0 +1,220 @@
+"""What the pieces of the learning benchmark say together: tables in Markdown, and the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from learning_figure import figure
+from learning_piece import DONE, FAILED, read
+
+from ami_agent.errors import UsageError
+from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap
+from ami_agent.files import write_bytes
+
+NAMES = {"ours": "ours", "sac": "SB3 SAC", "ppo": "SB3 PPO", "random": "random"}
+CLAIM, HINT = 5, 3  # seeds that a claim needs, at least; and a mere hint
+TDMPC2 = "Hansen et al., TD-MPC2, ICLR 2024: the authors' own runs at 100k env steps, with action repeat 2"
+Piece = dict[str, Any]
+Pieces = dict[str, dict[str, list[Piece]]]  # [task][agent], a piece a seed
+
+
+@dataclass(frozen=True)
+class Task:
+    """`floor` and `reference` are the returns that score 0 and 1."""
+
+    id: str
+    repeat: int  # env steps a decision, for all agents
+    floor: float = 0.0
+    reference: float = 1000.0  # dm_control's most
+    source: str = ""  # of the reference
+    tdmpc2: float | None = None
+
+    @property
+    def short(self) -> str:
+        return self.id.removeprefix("dm_control/")
+
+    def score(self, value: float) -> float:
+        return (value - self.floor) / (self.reference - self.floor)
+
+
+def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
+    """The pieces of these agents and tasks, as they are on the disk.
+
+    Raises UsageError if two cannot be compared: other settings, or another MuJoCo.
+    """
+    ids = {task.id for task in tasks}
+    every = [read(path) for path in sorted(folder.glob("*.json"))]
+    pieces = [piece for piece in every if piece["agent"] in agents and piece["task"] in ids]
+    known: dict[tuple[str, ...], Any] = {}
+    for piece in pieces:
+        common = {name: value for name, value in piece["settings"].items() if name != "config"}
+        common["mujoco"] = piece.get("versions", {}).get("mujoco")
+        for key, value in (((piece["task"],), common), ((piece["task"], piece["agent"]), piece["settings"]["config"])):
+            if piece["points"] and known.setdefault(key, value) != value:
+                raise UsageError(f"pieces of {' by '.join(key)} cannot be compared: {known[key]} and {value}")
+    return pieces
+
+
+def counted(pieces: list[Piece]) -> Pieces:
+    """By task and agent, those that are done; and those that failed on the way, with what they got to."""
+    found: Pieces = {}
+    for piece in sorted(pieces, key=lambda piece: piece["seed"]):
+        if piece["points"] and piece["status"] in (DONE, FAILED):
+            found.setdefault(piece["task"], {}).setdefault(piece["agent"], []).append(piece)
+    return found
+
+
+def point(piece: Piece, axis: str, limit: float) -> Piece:
+    """The last point of a curve that is not beyond the limit on an axis, "steps" or "cpu_seconds"."""
+    return [one for one in piece["points"] if one[axis] <= limit or one is piece["points"][0]][-1]
+
+
+def common(by_agent: dict[str, list[Piece]], axis: str) -> float:
+    """How far on an axis all the learners' pieces of a task got that did not fail; 0 if there are none."""
+    learners = [piece for agent, pieces in by_agent.items() if agent != "random" for piece in pieces]
+    return min((piece["points"][-1][axis] for piece in learners if piece["status"] == DONE), default=0)
+
+
+def estimate(strata: list[list[list[float]]], digits: int = 1) -> str:
+    """Interquartile mean with its 95 % interval, which one seed does not give."""
+    mean = interquartile_mean(np.concatenate([run for runs in strata for run in runs]))
+    if max(len(runs) for runs in strata) < 2:
+        return f"{mean:.{digits}f}"
+    low, high = stratified_bootstrap(strata)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def report(pieces: list[Piece], tasks: list[Task], agents: list[str], picture: Path) -> str:
+    """All of it in Markdown; the figure goes to a file."""
+    found = counted(pieces)
+    tasks = [task for task in tasks if task.id in found]
+    agents = [agent for agent in agents if any(agent in by_agent for by_agent in found.values())]
+    lines = list(_unequal(pieces))
+    if tasks:
+        steps = {task.id: common(found[task.id], "steps") for task in tasks}
+        write_bytes(picture, figure(found, tasks, agents, NAMES, steps).encode())
+        parts = [_scores(found, tasks, agents, steps), _aggregate(found, tasks, agents, steps), _priors(found, tasks)]
+        head = [*_head(pieces), *_warnings(found, tasks, agents)]
+        lines = [*head, *(line for part in parts if part for line in ["", *part]), "", *lines, *_sources(tasks)]
+    return "\n".join(lines or ["no pieces are there yet"])
+
+
+def _scores(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
+    names = [NAMES[agent] for agent in agents]
+    learners = [agent for agent in agents if agent != "random"]
+    price = " / ".join(NAMES[agent] for agent in learners)
+    cpu = [f"CPU s of learning: {price}"] if learners else []
+    lines = [_row(["task", "repeat", "env steps", "seeds", *names, *cpu, "TD-MPC2 at 100k, published"])]
+    lines.append("|---" * (lines[0].count(" | ") + 1) + "|")
+    for task in tasks:
+        there, cells, prices = found[task.id], [], []
+        for agent in agents:
+            at = [point(piece, "steps", steps[task.id]) for piece in there.get(agent, [])]
+            cells.append(estimate([[one["returns"] for one in at]]) if at else "-")
+            if agent in learners:
+                prices.append(f"{np.median([one['cpu_seconds'] for one in at]):.0f}" if at else "-")
+        counts = sorted({len(there[agent]) for agent in agents if agent in there})
+        seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        published = "-" if task.tdmpc2 is None else f"{task.tdmpc2:g}"
+        cells += [" / ".join(prices)] if learners else []
+        lines.append(_row([f"`{task.id}`", task.repeat, f"{steps[task.id]:,.0f}", seeds, *cells, published]))
+    return lines
+
+
+def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
+    """Normalised scores over tasks x seeds, at equal env steps and at equal CPU time."""
+    shared = [task for task in tasks if all(agent in found[task.id] for agent in agents)]
+    learners = [agent for agent in agents if agent != "random"]
+    if not shared or not learners:
+        return []
+    cpu = min(common({agent: found[task.id][agent] for agent in learners}, "cpu_seconds") for task in shared)
+    which = "all" if len(shared) == len(tasks) else "those that all agents have,"
+    lines = [
+        f"Normalised score, interquartile mean over tasks x seeds, {which} {len(shared)} of {len(tasks)} tasks, with "
+        "its 95 % interval (bootstrap, stratified by task). "
+        f"All compared pieces reached {cpu:.1f} CPU seconds of learning.",
+        "",
+        f"| agent | at the env steps above | at {cpu:.1f} CPU seconds of learning |",
+        "|---|---|---|",
+    ]
+    for agent in agents:
+        cells = []
+        for axis in ("steps", "cpu_seconds"):
+            strata = []
+            for task in shared:
+                limit = steps[task.id] if axis == "steps" else cpu
+                at = [point(piece, axis, limit)["returns"] for piece in found[task.id][agent]]
+                strata.append([[task.score(float(np.mean(returns)))] for returns in at])
+            cells.append(estimate(strata, 3))
+        lines.append(_row([NAMES[agent], *cells]))
+    return lines
+
+
+def _priors(found: Pieces, tasks: list[Task]) -> list[str]:
+    """Ours at its last point: the planner against its own policy prior, the same weights and starts."""
+    lines = ["| task | env steps | ours, planner | its prior alone | planner - prior |", "|---|---|---|---|---|"]
+    for task in tasks:
+        last = [piece["points"][-1] for piece in found[task.id].get("ours", [])]
+        last = [one for one in last if "prior" in one and len(one["prior"]["returns"]) == len(one["returns"])]
+        if last:
+            both = [one["returns"] for one in last], [one["prior"]["returns"] for one in last]
+            gain = [(np.array(planned) - reflex).tolist() for planned, reflex in zip(*both, strict=True)]
+            steps = sorted({one["steps"] for one in last})
+            told = " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
+            lines.append(_row([f"`{task.id}`", told, *(estimate([runs]) for runs in (*both, gain))]))
+    return lines if len(lines) > 2 else []
+
+
+def _head(pieces: list[Piece]) -> Iterator[str]:
+    begun = [piece for piece in pieces if piece["points"]]
+    episodes = sorted({piece["settings"]["episodes"] for piece in begun})
+    yield (
+        f"Return, interquartile mean over seeds x {' or '.join(map(str, episodes))} episodes, with its 95 % interval "
+        "(bootstrap over seeds), after as many env steps (decisions x repeat)."
+    )
+    yield ""
+    for machine in dict.fromkeys(f"{p['hardware']['processor']}, {p['hardware']['cores']} cores" for p in begun):
+        yield f"{machine}; one thread a piece  "
+    told = (", ".join(f"{name} {v}" for name, v in piece["versions"].items() if v) for piece in begun)
+    yield from (f"{line}  " for line in dict.fromkeys(told))
+    commits = dict.fromkeys(str(commit) for piece in begun for commit in piece["commits"])
+    yield f"commit {', '.join(commits)}"
+
+
+def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[str]:
+    seeds = min(len(found[task.id][agent]) for task in tasks for agent in agents if agent in found[task.id])
+    if seeds < HINT:
+        yield ""
+        yield f"**Warning: as few as {seeds} seed{'s' * (seeds > 1)} an agent and task: nothing can be concluded.**"
+    elif seeds < CLAIM:
+        yield ""
+        yield f"Warning: as few as {seeds} seeds an agent and task; a claim needs at least {CLAIM}."
+
+
+def _unequal(pieces: list[Piece]) -> Iterator[str]:
+    for piece in pieces:
+        name = f"{NAMES[piece['agent']]} on `{piece['task']}`, seed {piece['seed']}"
+        if piece["status"] == FAILED:
+            got = f"counted with what it got to, {piece['points'][-1]['steps']} env steps" if piece["points"] else ""
+            yield f"- failed: {name}: {piece['reason']} ({got or 'not counted: it has no point'})"
+        elif piece["status"] != DONE:
+            yield f"- unfinished, not counted: {name}"
+
+
+def _sources(tasks: list[Task]) -> Iterator[str]:
+    if any(task.tdmpc2 is not None for task in tasks):
+        yield f"- TD-MPC2, published: {TDMPC2}."
+    if any(not task.source for task in tasks):
+        yield "- Normalised score of dm_control: return / 1000."
+    for task in tasks:
+        if task.source:
+            where = f"0 at {task.floor:g} (random actions, here), 1 at {task.reference:g}"
+            yield f"- Normalised score of `{task.id}`: {where} ({task.source})."
+
+
+def _row(cells: list[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

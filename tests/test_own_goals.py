@@ -1,0 +1,72 @@
+"""Learning without reward: what the agent is kept from, and what it is given instead."""
+
+import numpy as np
+import pytest
+
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+from ami_agent.learning.own_goals import OwnGoals
+from ami_agent.memory.replay import Replay
+from ami_agent.protocols import Episode
+
+
+def remembered(places):
+    """A replay of one episode in which these places (T+1, 2) were achieved."""
+    replay, steps = Replay(1000), len(places) - 1
+    senses = {"observation": np.zeros((steps + 1, 20), np.float32), "achieved_goal": np.float32(places)}
+    senses["desired_goal"] = np.zeros_like(senses["achieved_goal"])
+    action = np.zeros((steps, 5), np.float32)
+    replay.add(1, Episode("ami/Push-v0", senses, action, np.zeros(steps, np.float32), False, True, None))
+    return replay
+
+
+def test_goals_are_places_that_were_achieved_and_rewards_are_the_distances_to_them():
+    places = np.random.default_rng(0).uniform(-1, 1, (6, 2))
+    world = OwnGoals(Environment("ami/Push-v0", 3), lambda: remembered(places))
+    seen = world.reset(np.ones(3, bool), [1, 2, 3])
+    assert all(np.isclose(places[:-1], goal).all(1).any() for goal in seen["desired_goal"])
+    seen, reward, terminated, truncated, _ = world.step(np.zeros((3, 5), np.float32))
+    away = np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"], axis=1)
+    assert reward == pytest.approx(-away) and not terminated.any() and not truncated.any()
+    kept = seen["desired_goal"]
+    seen = world.reset(np.array([True, False, False]), [9, 0, 0])
+    assert (seen["desired_goal"][1:] == kept[1:]).all()
+
+
+def test_the_seed_draws_the_goal():
+    places = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    world = OwnGoals(Environment("ami/Push-v0", 2), lambda: remembered(places))
+    first = world.reset(np.ones(2, bool), [1, 2])["desired_goal"]
+    assert (world.reset(np.ones(2, bool), [1, 2])["desired_goal"] == first).all()
+    assert (world.reset(np.ones(2, bool), [3, 4])["desired_goal"] != first).any()
+
+
+def test_nothing_of_the_task_gets_through():
+    """The same world with other goals, another reward and other ends of its own is learned from alike."""
+
+    class Other(Environment):
+        def reset(self, mask=None, seeds=None):
+            return self._changed(super().reset(mask, seeds))
+
+        def step(self, action):
+            seen, reward, terminated, truncated, info = super().step(action)
+            return self._changed(seen), reward + 7, terminated, truncated, info
+
+        def compute_reward(self, achieved, desired, info):
+            raise AssertionError("the task was asked")
+
+        def _changed(self, seen):
+            return {**seen, "desired_goal": seen["desired_goal"] + 1}
+
+    lived = []
+    for kind in (Environment, Other):
+        world = OwnGoals(kind("ami/Reach-v0", 2), lambda: Replay(10))
+        world.reset(np.ones(2, bool), [1, 2])
+        lived.append([world.step(np.full((2, 5), 0.1, np.float32)) for _ in range(5)])
+    for (one, r1, *_), (two, r2, *_) in zip(*lived, strict=True):
+        assert all((one[name] == two[name]).all() for name in one) and (r1 == r2).all()
+
+
+def test_an_environment_without_goals_is_refused():
+    with pytest.raises(UsageError, match="has no goals"):
+        OwnGoals(Environment("Pendulum-v1"), lambda: Replay(10))
