@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from ami_agent.errors import UsageError
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
+from ami_agent.planning.graphed import Graphed
+from ami_agent.planning.noise import Noise
 from ami_agent.protocols import Episode
+from ami_agent.world_model.inference import Inference, Precision
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,14 @@ class AgentConfig:
     """Proposals to the planner by the policy prior: its mean, the rest samples."""
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
+    precision: Precision = "auto"
+    """Of what is imagined; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
             raise UsageError(f"priors must lie from 1 and recalled from 0 to 10000: {self.priors}, {self.recalled}")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
 
 class AmiAgent:
@@ -54,7 +62,10 @@ class AmiAgent:
         self.device = torch.device(device)
         self.model = brain.model.to(self.device).eval()
         self.planner = CEM(self.config.planner)
-        self.objective = Return(self.model, self.model.discount)
+        self.inference = Inference(self.model, self.config.precision)
+        self.objective = Return(self.inference.view, self.model.discount)
+        self._noise = Noise(self.config.planner.horizon)
+        self._think = Graphed(self._from_here)
         self.skipped = 0  # episodes of the store that are damaged: left out
         self.memory = None if store is None else self._open_memory(store)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
@@ -67,7 +78,7 @@ class AmiAgent:
         self._episode[done] += 1
         self._step[done] = 0
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         latent = self.brain.perceive(observation)
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
@@ -76,15 +87,23 @@ class AmiAgent:
 
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
-        seeds = [_mix(self.seed, int(e), int(t)) for e, t in zip(self._episode, self._step, strict=True)]
-        proposals = self._proposals(latent, seeds)
-        start = proposals[:, 0]  # the policy prior's own plan, until there is one to go on with
-        if self._plan is not None:
-            begun = torch.from_numpy(self._step > 0).to(self.device)
-            start = torch.where(begun[:, None, None], self._plan, start)
-        plan = self.planner.plan(self.model, latent, self.objective, seeds, start, proposals)
+        self.inference.refresh(self.brain.updates)
+        recalled, distances = self._recalled(latent)
+        if self._plan is None:
+            self._plan = latent.new_zeros(len(latent), self.config.planner.horizon, self.brain.spec.action_size)
+        seeds = torch.from_numpy(_mix(self.seed, self._episode, self._step))
+        told = (seeds, torch.from_numpy(self._step > 0), recalled, distances)
+        plan = self._think(latent, self._plan, *(one.to(self.device) for one in told))
         self._plan = shifted(plan)
         return plan[:, 0]
+
+    def _from_here(
+        self, latent: Tensor, plan: Tensor, seeds: Tensor, begun: Tensor, recalled: Tensor, distances: Tensor
+    ) -> Tensor:
+        """Search on from `plan` (B, T, A), in worlds that have not `begun` from the policy prior's own."""
+        proposals = self._proposals(latent, seeds, recalled, distances)
+        start = torch.where(begun[:, None, None], plan, proposals[:, 0])
+        return self.planner.plan(self.inference.view, latent, self.objective, seeds, start, proposals)
 
     def remember(self, episode: Episode) -> Episode:
         """Look back on an episode, and keep it in the store, if there is one that can be written."""
@@ -130,39 +149,43 @@ class AmiAgent:
         """(T+1, D)."""
         return self.brain.perceive(episode.observation).cpu().numpy()
 
-    def _proposals(self, latent: Tensor, seeds: list[int]) -> Tensor:
-        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before."""
-        c, horizon = self.config, self.config.planner.horizon
-        shape = (horizon, c.priors, self.brain.spec.action_size)
-        generator = torch.Generator()
-        noise = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed + 1)) for seed in seeds], 1)
-        noise[:, :, 0] = 0.0  # the first proposal is the prior's mean
-        noise = noise.to(self.device)
-        here, actions = latent.unsqueeze(1).expand(-1, c.priors, -1), []
-        for t in range(horizon):
-            actions.append(self.model.act(here, noise[t]))
-            here = self.model.predict(here, actions[-1])
-        prior = torch.stack(actions, 2)
-        return torch.cat([prior, self._recalled(latent, prior[:, :1])], 1)
-
-    def _recalled(self, latent: Tensor, prior: Tensor) -> Tensor:
-        """What was done in the nearest moments that went well, (B, P, T, A), P as many as there are up to `recalled`.
+    def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
+        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before.
 
         Only a moment within one imagined step of this one tells what to do in it; instead of others, the prior's own
-        plan (B, 1, T, A) stands.
+        plan stands.
         """
-        nothing = prior[:, :0]
+        priors, (horizon, size) = self.config.priors, recalled.shape[2:]
+        noise = self._noise.draw(seeds + 1, priors, size).permute(3, 0, 1, 2).contiguous()
+        noise[:, :, 0] = 0.0  # the first proposal is the prior's mean
+        here = latent.unsqueeze(1).expand(-1, priors, -1)
+        actions = [self.model.act(here, noise[0])]
+        for t in range(1, horizon):
+            here = self.model.predict(here, actions[-1])
+            actions.append(self.model.act(here, noise[t]))
+        prior = torch.stack(actions, 2)
+        if recalled.shape[1] == 0:
+            return prior
+        step = (self.model.predict(latent, prior[:, 0, 0]) - latent).norm(dim=-1, keepdim=True)
+        return torch.cat([prior, torch.where((distances <= step)[:, :, None, None], recalled, prior[:, :1])], 1)
+
+    def _recalled(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """What was done in the nearest moments that went well, (B, P, T, A), P as many as there are up to `recalled`,
+        and how far they are, (B, P).
+        """
+        horizon, size = self.config.planner.horizon, self.brain.spec.action_size
         if self.memory is None or not self.config.recalled:
-            return nothing
+            return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
         _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
         if moments.shape[1] == 0:
-            return nothing
-        step = (self.model.predict(latent, prior[:, 0, 0]) - latent).norm(dim=-1, keepdim=True)
-        near = torch.from_numpy(distances).to(self.device) <= step
-        actions = torch.from_numpy(self.memory.continuation(moments, prior.shape[2])).to(self.device)
-        return torch.where(near[:, :, None, None], actions, prior)
+            return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
+        return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
 
 
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:
+    """One seed from a seed and an array (B,) of each number: (B,) int64, not negative (Steele et al. 2014)."""
+    mixed = np.full(len(numbers[0]), seed % 2**64, np.uint64)
+    for number in numbers:
+        mixed = (mixed ^ number.astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return (mixed >> np.uint64(1)).astype(np.int64)

@@ -2,15 +2,14 @@
 
 Everything is CPU time (`time.process_time_ns`), so that other work on the machine hurts little. Every world and what it
 is compared with have one turn in each round, so that what does hurt hurts all. A figure is the median over the rounds,
-with its range; a ratio is taken within each round. A new part is one more function in `PARTS`.
+with its range; a ratio is taken within each round. A new part is one more function in `PARTS`, here or in
+`speed_agent.py`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,20 +18,16 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
+import speed_agent
 import torch
 import tyro
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import MODEL_FIELDS
 from others import Child, Walk
+from rows import Row, cpu, row
 
-from ami_agent.agent import AmiAgent
-from ami_agent.brain import Brain
-from ami_agent.brains import shipped_path
 from ami_agent.console import progress
-from ami_agent.environment import Environment
 from ami_agent.files import write_json
-from ami_agent.learning.learner import Learner
-from ami_agent.protocols import Batch
 from ami_agent.runs import hardware, versions
 from ami_envs.core import Snapshot, WorldEnv
 from ami_envs.registry import TASKS, load, options
@@ -59,30 +54,6 @@ INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure: median, least and greatest over the rounds."""
-
-    name: str
-    median: float
-    low: float
-    high: float
-    unit: str
-    target: str = ""
-
-    def __str__(self) -> str:
-        digits = 0 if self.median >= 1000 else 2
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
-
-    def judged(self) -> str:
-        """The figure and whether it keeps to its target, if it has one."""
-        if not self.target:
-            return str(self)
-        sign, bound = self.target.split()
-        kept = self.median <= float(bound) if sign == "<=" else self.median >= float(bound)
-        return f"{self} {self.target}: {'kept' if kept else 'MISSED'}"
-
-
-@dataclass(frozen=True)
 class Recording:
     """An episode of n worlds, to be lived again: where it starts, and T actions with what the physics got of them."""
 
@@ -92,17 +63,6 @@ class Recording:
     before: list[np.ndarray]  # (n, state) each, as the physics of that step set out
     controls: list[np.ndarray]  # (n, nu) each
     end: np.ndarray  # (n, state)
-
-
-def row(name: str, values: Sequence[float], unit: str, target: str = "") -> Row:
-    return Row(name, statistics.median(values), min(values), max(values), unit, target)
-
-
-def cpu(work: Callable[[], object]) -> float:
-    """CPU-seconds that `work` takes."""
-    start = time.process_time_ns()
-    work()
-    return (time.process_time_ns() - start) / 1e9
 
 
 def record(task: str, own: dict[str, Any], n: int, seed: int, budget: float = BUDGET) -> Recording:
@@ -286,29 +246,7 @@ def camera_rows(rounds: int) -> Iterator[Row]:
         yield row(f"ray camera 64x64, {id}", values, "CPU-ms", "<= 2.5")
 
 
-def planner_rows(rounds: int) -> Iterator[Row]:
-    """A decision of the shipped agent: perceive, propose, plan; for one world and for eight at once."""
-    brain = Brain.load(shipped_path("ami/Push-v0"))
-    for n in (1, 8):
-        environment, agent = Environment("ami/Push-v0", n), AmiAgent(brain)
-        observation = environment.reset(seeds=list(range(n)))
-        agent.reset(np.ones(n, bool))
-        values = [cpu(lambda: [agent.act(observation) for _ in range(FRAMES)]) for _ in range(rounds)]  # noqa: B023
-        yield row(f"decision in Push, {n} at once", [1e3 * value / (FRAMES * n) for value in values], "CPU-ms each")
-
-
-def update_rows(rounds: int) -> Iterator[Row]:
-    """An update of the shipped brain from 256 windows of 3 steps."""
-    brain = Brain.load(shipped_path("ami/Push-v0"))
-    senses, actions = brain.spec.senses, brain.spec.action_size
-    observation = {name: torch.rand(256, 4, *shape) for name, shape in senses.items()}
-    batch = Batch(observation, torch.rand(256, 3, actions), torch.rand(256, 3), torch.zeros(256, 3), torch.ones(256, 3))
-    learner, generator = Learner(brain), torch.Generator().manual_seed(0)
-    values = [cpu(lambda: [learner.update(batch, generator) for _ in range(FRAMES)]) for _ in range(rounds)]
-    yield row("update, 256 windows of 3 steps", [1e3 * value / FRAMES for value in values], "CPU-ms")
-
-
-PARTS: list[Callable[[int], Iterator[Row]]] = [camera_rows, planner_rows, update_rows]
+PARTS: list[Callable[[int], Iterator[Row]]] = [camera_rows, *speed_agent.PARTS]
 
 
 def main(

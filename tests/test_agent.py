@@ -118,6 +118,7 @@ def test_a_world_plans_the_same_alone_and_beside_others_that_end_earlier(reach):
         np.testing.assert_allclose(both[:1], one, atol=1e-4)
 
 
+@torch.no_grad()
 def test_memory_changes_what_is_proposed(reach, tmp_path):
     """With one remembered success the planner is offered what was done in it."""
     with EpisodeStore(tmp_path / "memory.sqlite") as store:
@@ -125,12 +126,16 @@ def test_memory_changes_what_is_proposed(reach, tmp_path):
         episode = replace(lived(reach, agent, 1)[0], success=True)
         agent.remember(episode)
         latent = torch.from_numpy(store.read(1).latent[:1])
-        prior = torch.zeros(1, 1, QUICK.planner.horizon, reach.spec.action_size)
-        recalled = agent._recalled(latent, prior)
-        assert np.array_equal(recalled[0, 0].numpy(), episode.action[: QUICK.planner.horizon])
+        recalled = agent._recalled(latent)
+        proposed = agent._proposals(latent, torch.tensor([3]), *recalled)
+        assert proposed.shape[1] == QUICK.priors + recalled[0].shape[1] > QUICK.priors
+        assert np.array_equal(proposed[0, QUICK.priors].numpy(), episode.action[: QUICK.planner.horizon])
         agent.model.predict = lambda latent, action: latent  # a step leads nowhere: nothing else is within it
-        assert not agent._recalled(latent + 0.01, prior).any(), "far from what was lived, the prior's plan stands"
-        assert agent_in(reach)._recalled(latent, prior).shape[1] == 0
+        proposed = agent._proposals(latent + 0.01, torch.tensor([3]), *agent._recalled(latent + 0.01))
+        assert torch.equal(proposed[:, QUICK.priors :], proposed[:, :1].expand_as(proposed[:, QUICK.priors :])), (
+            "far from what was lived, the prior's plan stands"
+        )
+        assert agent_in(reach)._recalled(latent)[0].shape[1] == 0
 
 
 def test_a_read_only_memory_is_not_added_to(reach, tmp_path):

@@ -6,7 +6,8 @@ import torch
 
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
-from ami_agent.planning.cem import CEM, CEMConfig, coloured, imagine, shifted
+from ami_agent.planning.cem import CEM, CEMConfig, imagine, shifted
+from ami_agent.planning.noise import Noise, coloured
 
 GENEROUS = CEMConfig(horizon=5, samples=256, iterations=8, elites=24, spread=0.6, colour=0.0, temperature=0.5)
 
@@ -96,6 +97,34 @@ def test_costs_that_are_not_numbers_lose(good):
     start = torch.zeros(1, 5, 2)
     actions = CEM(GENEROUS).plan(Integrator(), torch.zeros(1, 2), objective, [0], start=start)
     assert torch.isfinite(actions).all()
+
+
+def test_noise_is_a_function_of_its_seed_alone():
+    noise = Noise(3, 0.5)
+    both = noise.draw(torch.tensor([3, 7]), 2, 64)
+    assert both.shape == (2, 2, 64, 3) and torch.equal(both[1:], noise.draw(torch.tensor([7]), 2, 64))
+    assert not torch.equal(both[0], both[1]) and not torch.equal(both[0], noise.draw(torch.tensor([4]), 2, 64)[0])
+
+
+def test_noise_is_normal_and_seeds_next_to_each_other_share_none():
+    drawn = Noise(3).draw(torch.arange(50), 2000).double()
+    assert abs(drawn.mean()) < 0.01 and abs(drawn.std() - 1) < 0.01 and abs(drawn.pow(4).mean() - 3) < 0.1
+    first = drawn[:5].flatten(1)
+    assert (torch.corrcoef(first) - torch.eye(5)).abs().max() < 0.1
+
+
+def test_what_is_judged_stays_judged():
+    """Proposals and kept elites are compared again in later rounds, but imagined only once."""
+    judged = []
+
+    def objective(latents, actions):
+        judged.append(actions.shape[1])
+        return reach(torch.tensor([0.3, -0.2]))(latents, actions)
+
+    config = CEMConfig(horizon=5, samples=16, iterations=3, elites=4, kept=2)
+    start, proposals = torch.zeros(1, 5, 2), torch.zeros(1, 6, 5, 2)
+    CEM(config).plan(Integrator(), torch.zeros(1, 2), objective, [0], start, proposals)
+    assert judged == [16 + 1 + 6, 17, 17]
 
 
 def test_coloured_noise_has_unit_variance_and_more_slow_parts():

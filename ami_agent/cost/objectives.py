@@ -27,8 +27,10 @@ class Return:
 
     def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
         """latents (B, N, T+1, D), actions (B, N, T, A) -> cost (B, N)."""
-        rewards = self.judge.reward(latents[:, :, :-1], actions)
-        goes_on = 1 - self.judge.termination(latents[:, :, 1:])
-        weight = (self.discount * goes_on).cumprod(2)
-        weight = torch.cat([torch.ones_like(weight[..., :1]), weight], 2)
-        return -((weight[..., :-1] * rewards).sum(2) + weight[..., -1] * self.judge.value(latents[:, :, -1]))
+        latents, actions = latents.movedim(2, 0), actions.movedim(2, 0)
+        rewards = self.judge.reward(latents[:-1], actions)
+        goes_on = torch.rsub(self.judge.termination(latents[1:]), self.discount, alpha=self.discount)
+        worth = self.judge.value(latents[-1])
+        for reward, share in zip(reversed(rewards.unbind()), reversed(goes_on.unbind()), strict=True):
+            worth = torch.addcmul(reward, share, worth)
+        return -worth

@@ -15,13 +15,13 @@ PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
 
 
 class Explorer:
-    """An Agent for collecting. While `random`, actions are uniform, but alike from one step to the next. Later it
-    plans, or acts by samples of its policy prior; each episode adds its own amount of pink noise, from none to
-    `MOST_NOISE`, so that there are always some that try what the policy is sure not to do.
+    """An Agent for collecting. While `random`, actions are uniform. Later it plans, or acts by samples of its policy
+    prior; each episode adds its own amount of noise, from none to `MOST_NOISE`, so that there are always some that try
+    what the policy is sure not to do. In one half of the episodes noise is white, in the other it holds on.
     """
 
-    def __init__(self, brain: Brain, generator: np.random.Generator, random: bool, plan: bool = False) -> None:
-        self.random = random
+    def __init__(self, brain: Brain, generator: np.random.Generator, plan: bool = False) -> None:
+        self.random = False
         self._brain, self._generator = brain, generator
         self._planner = AmiAgent(brain, AgentConfig(recalled=0), int(generator.integers(2**31))) if plan else None
         self._amount = self._step = np.zeros(0)
@@ -32,7 +32,8 @@ class Explorer:
             self._noise = np.zeros((len(done), period, size), np.float32)
             self._step, self._amount = np.zeros(len(done), np.int64), np.zeros((len(done), 1), np.float32)
         begun = int(done.sum())
-        self._noise[done] = pink(self._generator.standard_normal((begun, period, size)))
+        white = self._generator.standard_normal((begun, period, size))
+        self._noise[done] = np.where(self._generator.random((begun, 1, 1)) < 0.5, white, pink(white))
         self._amount[done] = self._generator.uniform(0, MOST_NOISE, (begun, 1))
         self._step[done] = 0
         if self._planner is not None:

@@ -39,7 +39,8 @@ class TrainConfig:
     worlds: int = 16
     """Worlds lived in at once."""
     warmup: int = 2_000
-    """Env steps with random actions before learning begins; at least a whole episode in each world."""
+    """Env steps with random actions before learning begins, at least a whole episode in each world; actions stay random
+    for as long as every reward is the same."""
     segment: int = 10_000
     """Env steps between checkpoints; at least two whole episodes in each world."""
     reward: bool = True
@@ -127,11 +128,17 @@ class Training:
         meta |= {"skipped": student.learner.skipped, "void": self.environment.void}
         checkpoints.save(self.run.folder / "checkpoints", student.learner.tensors(), meta)
 
+    def _knows_nothing(self) -> bool:
+        """Whether nothing has been learned, or nothing has turned out better than anything else."""
+        least, greatest = self.student.replay.rewards
+        return self.brain.updates == 0 or least == greatest
+
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
         self.student.seed(*key, 0)
-        explorer = Explorer(brain, np.random.default_rng([*key, 1]), brain.updates == 0, self.config.plan)
+        explorer = Explorer(brain, np.random.default_rng([*key, 1]), self.config.plan)
+        explorer.random = self._knows_nothing()
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
         steps = -((brain.steps - until) // self.stride)
@@ -144,7 +151,7 @@ class Training:
             brain.steps += self.stride
             if brain.steps >= self.warmup and len(self.student.replay):  # all episodes so far may have been void
                 losses = self.student.study(n) or losses
-                explorer.random = False
+                explorer.random = self._knows_nothing()
             advance(self.stride, _told(recent))
             if stop.requested:
                 return False

@@ -31,6 +31,7 @@ class Replay:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.skipped = 0  # episodes that `load` left out
+        self.rewards = (np.inf, -np.inf)  # the least and the greatest that was ever added
         self._senses: dict[str, Ring] = {}
         self._action = self._reward = Ring(0, (), np.float32)  # sized by the first episode
         self._table = Rows((5,), np.int64)  # an episode each: id, first row, T, terminated, steps of all time with it
@@ -117,6 +118,7 @@ class Replay:
             self._senses[name].write(start, array)
         self._action.write(start, np.concatenate([episode.action, np.zeros_like(episode.action[:1])]))
         self._reward.write(start, np.append(episode.reward, 0))
+        self.rewards = min(self.rewards[0], episode.reward.min()), max(self.rewards[1], episode.reward.max())
         self._table.append(np.array([[episode_id, start, steps, episode.terminated, lived + steps]], np.int64))
         self._drop(start + steps + 1 - self.capacity)
 

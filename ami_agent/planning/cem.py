@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from ami_agent.errors import UsageError, check_ranges
+from ami_agent.planning.noise import Noise
 from ami_agent.protocols import Objective, WorldModel
+
+LOST = 1e30  # cost of what is not a number
 
 LIMITS: dict[str, tuple[float, float]] = {
     "horizon": (1, 1_000),
@@ -61,53 +64,55 @@ class CEM:
 
     def __init__(self, config: CEMConfig | None = None) -> None:
         self.config = config or CEMConfig()
-        self._colour = coloured(self.config.horizon, self.config.colour)
+        self._noise = Noise(self.config.horizon, self.config.colour)
 
     def plan(
         self,
         model: WorldModel,
         latent: Tensor,
         objective: Objective,
-        seeds: Sequence[int],
+        seeds: Sequence[int] | Tensor,
         start: Tensor,
         proposals: Tensor | None = None,
     ) -> Tensor:
         """latent (B, D), a seed a world, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1].
 
-        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`).
+        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`). With seeds in a
+        tensor, nothing here waits for the device.
         """
         c = self.config
-        given = start.new_zeros(len(start), 0, *start.shape[1:]) if proposals is None else proposals
-        mean, std, kept = start, torch.full_like(start, c.spread), given[:, :0]
-        for noise in self._noise(seeds, start):
-            drawn = mean.unsqueeze(1) + std.unsqueeze(1) * noise
-            candidates = torch.cat([drawn, mean.unsqueeze(1), given, kept], 1).clamp(-1.0, 1.0)
-            elites, cost = self._best(model, latent, objective, candidates, c.elites)
-            gap = cost - cost[:, :1]
-            weight = torch.softmax(-gap / (c.temperature * gap.mean(1, keepdim=True) + 1e-6), 1)[..., None, None]
-            mean = (weight * elites).sum(1)
-            std = (weight * (elites - mean.unsqueeze(1)).square()).sum(1).sqrt().clamp(min=c.least_spread)
-            kept = elites[:, : c.kept]
-        return mean
+        seeds = torch.as_tensor(seeds, device=start.device)
+        noise = self._noise.draw(seeds, c.iterations, c.samples, start.shape[2]).movedim(-1, 0).unbind(2)
+        mean, std = start.movedim(1, 0).unsqueeze(2), start.new_full((), c.spread)  # time first: steps in one piece
+        drawn = [torch.addcmul(mean, std, noise[0]), mean]
+        pool = torch.cat(drawn if proposals is None else [*drawn, proposals.movedim(2, 0)], 2).clamp_(-1.0, 1.0)
+        cost = _judge(model, latent, objective, pool)
+        given, given_cost = pool[:, :, c.samples + 1 :], cost[:, c.samples + 1 :]
+        for later in noise[1:]:
+            elites, elite_cost, weight = self._elites(pool, cost)
+            mean = (weight * elites).sum(2, keepdim=True)
+            std = (weight * (elites - mean).square()).sum(2, keepdim=True).sqrt().clamp_(min=c.least_spread)
+            fresh = torch.cat([torch.addcmul(mean, std, later), mean], 2).clamp_(-1.0, 1.0)
+            pool = torch.cat([fresh, given, elites[:, :, : c.kept]], 2)  # of these, only what is fresh is to be judged
+            cost = torch.cat([_judge(model, latent, objective, fresh), given_cost, elite_cost[:, : c.kept]], 1)
+        elites, _, weight = self._elites(pool, cost)
+        return (weight * elites).sum(2).movedim(0, 1)
 
-    def _noise(self, seeds: Sequence[int], like: Tensor) -> Tensor:
-        """All of a plan's randomness, (iterations, B, N, T, A): drawn on the CPU, so that every device plans alike."""
-        c, generator = self.config, torch.Generator()
-        shape = (c.iterations, c.samples, *like.shape[1:])
-        white = torch.stack([torch.randn(shape, generator=generator.manual_seed(seed)) for seed in seeds], 1)
-        return torch.einsum("st,ibnta->ibnsa", self._colour, white).to(like.device)
+    def _elites(self, candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The cheapest candidates of each world, cheapest first, (T, B, K, A), their costs, (B, K), and their shares in
+        the next mean, (B, K, 1).
+        """
+        cost, index = cost.topk(min(self.config.elites, cost.shape[1]), largest=False)
+        elites = candidates.gather(2, index[..., None].expand(len(candidates), -1, -1, candidates.shape[3]))
+        gap = cost - cost[:, :1]
+        scale = gap.mean(1, keepdim=True).mul_(-self.config.temperature).sub_(1e-6)
+        return elites, cost, torch.softmax(gap.div_(scale), 1).unsqueeze(-1)
 
-    @staticmethod
-    def _best(
-        model: WorldModel, latent: Tensor, objective: Objective, candidates: Tensor, count: int
-    ) -> tuple[Tensor, Tensor]:
-        """The `count` cheapest candidates of each world, cheapest first: (B, count, T, A), (B, count)."""
-        cost = objective(imagine(model, latent, candidates), candidates)
-        worst = cost.nan_to_num(-torch.inf, -torch.inf, -torch.inf).amax(1, keepdim=True).nan_to_num(neginf=0.0)
-        cost = torch.where(cost.isfinite(), cost, worst + 1.0)  # what is not a number loses
-        cost, index = cost.topk(min(count, cost.shape[1]), largest=False)
-        picked = index[..., None, None].expand(-1, -1, *candidates.shape[2:])
-        return candidates.gather(1, picked), cost
+
+def _judge(model: WorldModel, latent: Tensor, objective: Objective, actions: Tensor) -> Tensor:
+    """(T, B, N, A) -> costs (B, N); what is not a number loses."""
+    actions = actions.movedim(0, 2)
+    return objective(imagine(model, latent, actions), actions).nan_to_num(LOST, LOST, LOST)
 
 
 def imagine(model: WorldModel, latent: Tensor, actions: Tensor) -> Tensor:
@@ -115,17 +120,9 @@ def imagine(model: WorldModel, latent: Tensor, actions: Tensor) -> Tensor:
     latents = [latent.unsqueeze(1).expand(-1, actions.shape[1], -1)]
     for action in actions.unbind(2):
         latents.append(model.predict(latents[-1], action))
-    return torch.stack(latents, 2)
+    return torch.stack(latents).movedim(0, 2)
 
 
 def shifted(plan: Tensor, steps: int = 1) -> Tensor:
     """A plan as the start of the next one: (B, T, A) without its first `steps` actions, its last one held."""
     return torch.cat([plan[:, steps:], plan[:, -1:].expand(-1, min(steps, plan.shape[1]), -1)], 1)
-
-
-def coloured(length: int, exponent: float) -> Tensor:
-    """The matrix (T, T) that makes white noise over time power-law noise of unit variance (Timmer, Koenig 1995)."""
-    frequency = torch.fft.rfftfreq(length)
-    scale = torch.where(frequency > 0, frequency, 1.0 / length) ** (-exponent / 2)
-    mix = torch.fft.irfft(scale[:, None] * torch.fft.rfft(torch.eye(length), dim=0), n=length, dim=0)
-    return mix / mix.square().sum(1, keepdim=True).sqrt()
