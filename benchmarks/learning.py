@@ -61,6 +61,7 @@ class Plan:
     every: int
     episodes: int
     ours: Ours = OURS
+    updates: float = UPDATES
     retry: bool = False
 
     def piece(self, agent: str, task: Task, seed: int) -> Path:
@@ -70,7 +71,7 @@ class Plan:
         """What pieces must have in common to be compared."""
         config: dict[str, Any] = {}
         if agent == "ours":
-            study = replace(self.ours.train.study, ratio=UPDATES * task.repeat)
+            study = replace(self.ours.train.study, ratio=self.updates * task.repeat)
             config = plain(replace(self.ours, train=replace(self.ours.train, study=study)))
             del config["train"]["steps"], config["train"]["segment"]  # by the limits, and the points
         elif agent != "random":

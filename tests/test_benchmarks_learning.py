@@ -28,7 +28,7 @@ from learning_report import Task, load, report  # noqa: E402
 
 PENDULUM, NOWHERE = Task("Pendulum-v1", 2, -1200.0, 0.0, "made up"), Task("Nowhere-v0", 1)
 SMALL = learning_piece.Ours(
-    TrainConfig(worlds=1, warmup=1, study=StudyConfig(ratio=0.05, batch=16)),
+    TrainConfig(worlds=1, warmup=1, study=StudyConfig(batch=16)),
     BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32)),
     AgentConfig(CEMConfig(horizon=2, iterations=1, samples=16, elites=4), priors=2),
 )
@@ -38,7 +38,9 @@ TIMES = ("cpu_seconds", "wall_seconds")
 
 def plan(folder, steps=800, **more):
     limits = {"steps": steps, "cpu_seconds": None}
-    return learning.Plan(folder / "results", folder / "scratch", limits, every=400, episodes=2, ours=SMALL, **more)
+    return learning.Plan(
+        folder / "results", folder / "scratch", limits, every=400, episodes=2, ours=SMALL, updates=0.025, **more
+    )
 
 
 def run(plan, *agents, task=PENDULUM, stop=None):

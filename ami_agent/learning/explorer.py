@@ -15,9 +15,9 @@ PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
 
 
 class Explorer:
-    """An Agent for collecting. While `random`, actions are uniform. Later it plans, or acts by samples of its policy
-    prior; each episode adds its own amount of noise, from none to `MOST_NOISE`, so that there are always some that try
-    what the policy is sure not to do. In one half of the episodes noise is white, in the other it holds on.
+    """An Agent for collecting. While `random`, actions are uniform. Later they are planned, or samples of
+    the policy prior. Each episode adds its own amount of noise, from none to `MOST_NOISE`, so that there are always
+    some that try what the agent is sure not to do; in half of them noise is white, in the others it holds on.
     """
 
     def __init__(self, brain: Brain, generator: np.random.Generator, plan: bool = False) -> None:

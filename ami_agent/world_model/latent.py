@@ -34,7 +34,7 @@ class ModelConfig:
     """Weight of the critics' loss."""
     inverse: float = 0.1
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
-    entropy: float = 1e-3
+    entropy: float = 3e-4
     """Weight of the policy prior's entropy, in units of the critics' spread."""
     target_rate: float = 0.01
     """How fast the target critics follow, an update."""
