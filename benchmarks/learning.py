@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ TASKS = (  # a Gymnasium task's floor is the mean of 200 random episodes at its 
 )
 OURS = Ours(TrainConfig(worlds=1, warmup=2_500, plan=True))
 UPDATES = 0.25  # of ours, an env step
+PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts, for `--agents ours,ours-no-planner,...`
+    "ours": lambda ours: ours,
+    "ours-no-planner": lambda ours: replace(_trained(ours, plan=False), agent=replace(ours.agent, plan=False)),
+    "ours-no-prediction": lambda ours: _modelled(ours, consistency=0.0),
+    "ours-no-inverse": lambda ours: _modelled(ours, inverse=0.0),
+    "ours-one-step": lambda ours: _trained(ours, study=replace(ours.train.study, window=1)),
+    "ours-half-updates": lambda ours: _trained(ours, study=replace(ours.train.study, ratio=ours.train.study.ratio / 2)),
+}
 SB3 = {"policy": "MlpPolicy", "device": "cpu"}  # all else as Stable-Baselines3 has it
 
 
@@ -70,13 +79,21 @@ class Plan:
     def settings(self, agent: str, task: Task) -> dict[str, Any]:
         """What pieces must have in common to be compared."""
         config: dict[str, Any] = {}
-        if agent == "ours":
+        if agent in PARTS:
             study = replace(self.ours.train.study, ratio=self.updates * task.repeat)
-            config = plain(replace(self.ours, train=replace(self.ours.train, study=study)))
+            config = plain(PARTS[agent](_trained(self.ours, study=study)))
             del config["train"]["steps"], config["train"]["segment"]  # by the limits, and the points
         elif agent != "random":
             config = SB3
         return {"repeat": task.repeat, "every": self.every, "episodes": self.episodes, "config": config}
+
+
+def _trained(ours: Ours, **change: Any) -> Ours:
+    return replace(ours, train=replace(ours.train, **change))
+
+
+def _modelled(ours: Ours, **change: Any) -> Ours:
+    return replace(ours, brain=replace(ours.brain, model=replace(ours.brain.model, **change)))
 
 
 def to_do(plan: Plan, agents: list[str], tasks: list[Task], seeds: list[int]) -> dict[Path, dict[str, Any]]:
@@ -198,7 +215,7 @@ def main(
     """Run what is missing, then print the table of all that is there and draw the figure.
 
     Args:
-        agents: who learns, of ours,sac,ppo,random.
+        agents: who learns, of ours,sac,ppo,random, and ours without a part, such as ours-no-planner.
         tasks: names or their beginnings, comma-separated; all by default.
         seeds: of training, comma-separated. The report takes all that are there.
         steps: env steps to live: decisions times the action repeat.
@@ -214,8 +231,9 @@ def main(
     """
     try:
         who, which = [name for name in agents.split(",") if name], chosen(tasks)
-        if unknown := set(who) - set(LEARN):
-            raise UsageError(f"no agent {sorted(unknown)[0]!r}; there are {', '.join(LEARN)}")
+        if unknown := set(who) - set(LEARN) - set(PARTS):
+            known = ", ".join(dict.fromkeys([*LEARN, *PARTS]))
+            raise UsageError(f"no agent {sorted(unknown)[0]!r}; there are {known}")
         if not report:
             plan = Plan(results, scratch, {"steps": steps, "cpu_seconds": cpu_seconds}, every, episodes, retry=retry)
             _check(plan, jobs)

@@ -17,6 +17,7 @@ WIDE, HIGH = 250, 190  # of a panel, margins and all
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 24  # margins in it
 HEAD = 34  # of a block: its title, over the first the legend, too
 COLOURS = {"ours": "#e4572e", "sac": "#3b82c4", "ppo": "#3a9d5d", "random": "#8a8a8a"}
+MORE = ("#8e6bbf", "#c29a1d", "#1aa3a3", "#c75a93", "#7a8b2f")  # for ours without a part
 AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
 CSS = """
 svg { font: 11px system-ui, sans-serif; --ink: #333; fill: var(--ink) }
@@ -29,11 +30,15 @@ svg { font: 11px system-ui, sans-serif; --ink: #333; fill: var(--ink) }
 def figure(
     found: dict[str, dict[str, list[Any]]],
     tasks: list[Any],
-    agents: list[str],
     names: dict[str, str],
     steps: dict[str, float],
 ) -> str:
-    """Return against env steps, up to those that all reached, in the upper rows; against CPU seconds in the lower."""
+    """Return against env steps, up to those that all reached, in the upper rows; against CPU seconds in the lower.
+
+    names: what each agent is called; only those are drawn.
+    """
+    others = [agent for agent in names if agent not in COLOURS]
+    colours = COLOURS | {agent: MORE[i % len(MORE)] for i, agent in enumerate(others)}
     columns, rows = min(COLUMNS, len(tasks)), -(-len(tasks) // COLUMNS)
     wide, block = columns * WIDE, HEAD + rows * HIGH
     body = []
@@ -42,10 +47,10 @@ def figure(
         for i, task in enumerate(tasks):
             place = i % COLUMNS * WIDE, b * block + HEAD + i // COLUMNS * HIGH
             limit = steps[task.id] if axis == "steps" and steps[task.id] else np.inf
-            curves = {name: _curve(found[task.id][name], axis, limit) for name in agents if name in found[task.id]}
-            panel = _panel(task.short, curves, 1000.0 if task.id.startswith("dm_control/") else None)
+            curves = {name: _curve(found[task.id][name], axis, limit) for name in names if name in found[task.id]}
+            panel = _panel(task.short, curves, colours, 1000.0 if task.id.startswith("dm_control/") else None)
             body.append(f'<g transform="translate({place[0]} {place[1]})">{panel}</g>')
-    body.append(_legend(agents, names, 2 * block + 12))
+    body.append(_legend(names, colours, 2 * block + 12))
     box = f'viewBox="0 0 {max(wide, LEAST)} {2 * block + 24}" role="img" aria-label="Learning curves"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}><style>{CSS}</style>{"".join(body)}</svg>\n'
 
@@ -64,7 +69,7 @@ def _curve(pieces: list[Any], axis: str, limit: float) -> np.ndarray:
     return np.array(rows)
 
 
-def _panel(title: str, curves: dict[str, np.ndarray], top: float | None) -> str:
+def _panel(title: str, curves: dict[str, np.ndarray], colours: dict[str, str], top: float | None) -> str:
     """One task. An agent with one point only, such as random actions, is a level line."""
     every = np.concatenate(list(curves.values()))
     most = max(float(every[:, 0].max()), 1.0)
@@ -77,9 +82,9 @@ def _panel(title: str, curves: dict[str, np.ndarray], top: float | None) -> str:
             curve = np.concatenate([curve, curve])
             curve[1, 0] = most
         band = _path(x, y, curve[:, 0], curve[:, 2]) + _path(x, y, curve[::-1, 0], curve[::-1, 3]).replace("M", "L", 1)
-        parts.append(f'<path class="band" fill="{COLOURS[name]}" d="{band}Z"/>')
+        parts.append(f'<path class="band" fill="{colours[name]}" d="{band}Z"/>')
         line = _path(x, y, curve[:, 0], curve[:, 1])
-        parts.append(f'<path class="line" stroke="{COLOURS[name]}" d="{line}"/>')
+        parts.append(f'<path class="line" stroke="{colours[name]}" d="{line}"/>')
     return "".join(parts)
 
 
@@ -106,11 +111,11 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _legend(agents: list[str], names: dict[str, str], y: float) -> str:
-    parts = []
-    for i, agent in enumerate(agents):
-        at, colour = 6 + 90 * i, COLOURS[agent]
-        parts.append(f'<line class="line" x1="{at}" x2="{at + 18}" y1="{y}" y2="{y}" stroke="{colour}"/>')
-        parts.append(f'<text x="{at + 23}" y="{y}" dy=".35em">{escape(names[agent])}</text>')
+def _legend(names: dict[str, str], colours: dict[str, str], y: float) -> str:
+    parts, at = [], 6
+    for agent, name in names.items():
+        parts.append(f'<line class="line" x1="{at}" x2="{at + 18}" y1="{y}" y2="{y}" stroke="{colours[agent]}"/>')
+        parts.append(f'<text x="{at + 23}" y="{y}" dy=".35em">{escape(name)}</text>')
+        at += 42 + 7 * len(name)
     told = "line: interquartile mean; band: least to greatest seed"
-    return "".join(parts) + f'<text x="{6 + 90 * len(agents) + 10}" y="{y}" dy=".35em">{told}</text>'
+    return "".join(parts) + f'<text x="{at + 10}" y="{y}" dy=".35em">{told}</text>'

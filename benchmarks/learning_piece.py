@@ -246,7 +246,7 @@ def main(path: Path, scratch: Path) -> int:
         try:
             with HomeLock(scratch):
                 piece = Piece(path, scratch, stop)
-                LEARN[piece.facts["agent"]](piece)
+                LEARN[piece.facts["agent"].partition("-")[0]](piece)  # "ours-no-planner" is ours, set otherwise
                 write_json(path, {**piece.facts, "status": DONE})
         except Interrupted:
             pass

@@ -15,7 +15,7 @@ from ami_agent.errors import UsageError
 from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap
 from ami_agent.files import write_bytes
 
-NAMES = {"ours": "ours", "sac": "SB3 SAC", "ppo": "SB3 PPO", "random": "random"}
+NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO"}  # the others are called as they are
 CLAIM, HINT = 5, 3  # seeds that a claim needs, at least; and a mere hint
 TDMPC2 = "Hansen et al., TD-MPC2, ICLR 2024: the authors' own runs at 100k env steps, with action repeat 2"
 Piece = dict[str, Any]
@@ -39,6 +39,11 @@ class Task:
 
     def score(self, value: float) -> float:
         return (value - self.floor) / (self.reference - self.floor)
+
+
+def called(agent: str) -> str:
+    """An agent's name in a table: "ours-no-planner" is "ours, no planner"."""
+    return NAMES.get(agent, agent.replace("-", ", ", 1).replace("-", " "))
 
 
 def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
@@ -96,7 +101,7 @@ def report(pieces: list[Piece], tasks: list[Task], agents: list[str], picture: P
     lines = list(_unequal(pieces))
     if tasks:
         steps = {task.id: common(found[task.id], "steps") for task in tasks}
-        write_bytes(picture, figure(found, tasks, agents, NAMES, steps).encode())
+        write_bytes(picture, figure(found, tasks, {agent: called(agent) for agent in agents}, steps).encode())
         parts = [_scores(found, tasks, agents, steps), _aggregate(found, tasks, agents, steps), _priors(found, tasks)]
         head = [*_head(pieces), *_warnings(found, tasks, agents)]
         lines = [*head, *(line for part in parts if part for line in ["", *part]), "", *lines, *_sources(tasks)]
@@ -104,9 +109,9 @@ def report(pieces: list[Piece], tasks: list[Task], agents: list[str], picture: P
 
 
 def _scores(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
-    names = [NAMES[agent] for agent in agents]
+    names = [called(agent) for agent in agents]
     learners = [agent for agent in agents if agent != "random"]
-    price = " / ".join(NAMES[agent] for agent in learners)
+    price = " / ".join(called(agent) for agent in learners)
     cpu = [f"CPU s of learning: {price}"] if learners else []
     lines = [_row(["task", "repeat", "env steps", "seeds", *names, *cpu, "TD-MPC2 at 100k, published"])]
     lines.append("|---" * (lines[0].count(" | ") + 1) + "|")
@@ -150,7 +155,7 @@ def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[
                 at = [point(piece, axis, limit)["returns"] for piece in found[task.id][agent]]
                 strata.append([[task.score(float(np.mean(returns)))] for returns in at])
             cells.append(estimate(strata, 3))
-        lines.append(_row([NAMES[agent], *cells]))
+        lines.append(_row([called(agent), *cells]))
     return lines
 
 
@@ -197,7 +202,7 @@ def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[s
 
 def _unequal(pieces: list[Piece]) -> Iterator[str]:
     for piece in pieces:
-        name = f"{NAMES[piece['agent']]} on `{piece['task']}`, seed {piece['seed']}"
+        name = f"{called(piece['agent'])} on `{piece['task']}`, seed {piece['seed']}"
         if piece["status"] == FAILED:
             got = f"counted with what it got to, {piece['points'][-1]['steps']} env steps" if piece["points"] else ""
             yield f"- failed: {name}: {piece['reason']} ({got or 'not counted: it has no point'})"

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import learning  # noqa: E402
 import learning_piece  # noqa: E402
-from learning_report import Task, load, report  # noqa: E402
+from learning_report import Task, called, load, report  # noqa: E402
 
 PENDULUM, NOWHERE = Task("Pendulum-v1", 2, -1200.0, 0.0, "made up"), Task("Nowhere-v0", 1)
 SMALL = learning_piece.Ours(
@@ -226,3 +226,11 @@ def test_names():
     assert learning.chosen("") == list(learning.TASKS)
     for wrong in ({"tasks": "chess"}, {"agents": "ours,dreamer"}, {"seeds": "-1"}, {"episodes": 0}):
         assert learning.main(**wrong) == 2
+
+
+def test_ours_without_a_part_is_ours_but_for_that_part(tmp_path):
+    whole = plan(tmp_path).settings("ours", PENDULUM)["config"]
+    for agent in set(learning.PARTS) - {"ours"}:
+        config = plan(tmp_path).settings(agent, PENDULUM)["config"]
+        assert config != whole and config["train"]["worlds"] == whole["train"]["worlds"]
+    assert called("ours-no-planner") == "ours, no planner" and called("sac") == "SB3 SAC"

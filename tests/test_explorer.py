@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.learning.explorer import MOST_NOISE, Explorer, pink
 from ami_agent.perception.encoder import EncoderConfig
@@ -14,7 +15,8 @@ SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
 
 
 def explore(steps, worlds=4, random=False, plan=False):
-    explorer = Explorer(Brain(SPEC, SMALL), np.random.default_rng(0), plan)
+    brain = Brain(SPEC, SMALL)
+    explorer = Explorer(brain, np.random.default_rng(0), AmiAgent(brain) if plan else None)
     explorer.random = random
     explorer.reset(np.ones(worlds, bool))
     seen = {"observation": np.zeros((worlds, 3), np.float32)}

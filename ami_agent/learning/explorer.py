@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 
 MOST_NOISE = 0.5  # standard deviation
@@ -18,12 +18,16 @@ class Explorer:
     """An Agent for collecting. While `random`, actions are uniform. Later they are planned, or samples of
     the policy prior. Each episode adds its own amount of noise, from none to `MOST_NOISE`, so that there are always
     some that try what the agent is sure not to do; in half of them noise is white, in the others it holds on.
+
+    Args:
+        brain: that learns.
+        generator: of all noise.
+        planner: plans the actions, with the same brain; None to draw them from the policy prior.
     """
 
-    def __init__(self, brain: Brain, generator: np.random.Generator, plan: bool = False) -> None:
+    def __init__(self, brain: Brain, generator: np.random.Generator, planner: AmiAgent | None = None) -> None:
         self.random = False
-        self._brain, self._generator = brain, generator
-        self._planner = AmiAgent(brain, AgentConfig(recalled=0), int(generator.integers(2**31))) if plan else None
+        self._brain, self._generator, self._planner = brain, generator, planner
         self._amount = self._step = np.zeros(0)
 
     def reset(self, done: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.environment import Environment
+from ami_agent.learning.explorer import Explorer
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
@@ -16,7 +17,6 @@ from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
 WARMUP = 1_000  # env steps of random actions by a brain that has learned nothing yet
-NOISE = 0.3  # standard deviation added to the planned actions
 
 
 class OnlineAgent:
@@ -42,22 +42,18 @@ class OnlineAgent:
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
-        self._numbers = np.random.default_rng([seed, 1])
+        self._explorer = Explorer(brain, np.random.default_rng([seed, 1]), self.agent)
         self._lived = replay.steps * spec.action_repeat
 
     def reset(self, done: np.ndarray) -> None:
-        self.agent.reset(done)
+        self._explorer.reset(done)
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        batch = len(next(iter(observation.values())))
-        shape = (batch, self.brain.spec.action_size)
-        steps = batch * self.brain.spec.action_repeat
+        steps = len(next(iter(observation.values()))) * self.brain.spec.action_repeat
         self._lived += steps
         self.brain.steps += steps
-        if self.brain.updates == 0:
-            return self._numbers.uniform(-1, 1, shape).astype(np.float32)
-        planned = self.agent.act(observation)
-        return np.clip(planned + NOISE * self._numbers.standard_normal(shape), -1, 1).astype(np.float32)
+        self._explorer.random = self._student.knows_nothing
+        return self._explorer.act(observation)
 
     def study(self) -> None:
         """Learn from what is remembered, once there is enough of it."""

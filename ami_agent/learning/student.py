@@ -48,6 +48,12 @@ class Student:
         self._torch_numbers = torch.Generator().manual_seed(int(self._numbers.integers(2**62)))
         self._due = 0.0
 
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether nothing was learned yet, or nothing has turned out better than anything else."""
+        least, greatest = self.replay.rewards
+        return self.brain.updates == 0 or least == greatest
+
     def take(self, episode_id: int, episode: Episode) -> None:
         """Add an episode of the store to what is learned from."""
         self.replay.add(episode_id, episode)

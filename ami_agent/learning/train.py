@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ami_agent import checkpoints
+from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.console import progress
 from ami_agent.environment import Environment
@@ -128,17 +129,13 @@ class Training:
         meta |= {"skipped": student.learner.skipped, "void": self.environment.void}
         checkpoints.save(self.run.folder / "checkpoints", student.learner.tensors(), meta)
 
-    def _knows_nothing(self) -> bool:
-        """Whether nothing has been learned, or nothing has turned out better than anything else."""
-        least, greatest = self.student.replay.rewards
-        return self.brain.updates == 0 or least == greatest
-
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
         self.student.seed(*key, 0)
-        explorer = Explorer(brain, np.random.default_rng([*key, 1]), self.config.plan)
-        explorer.random = self._knows_nothing()
+        planner = AmiAgent(brain, AgentConfig(recalled=0), self.seed) if self.config.plan else None
+        explorer = Explorer(brain, np.random.default_rng([*key, 1]), planner)
+        explorer.random = self.student.knows_nothing
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
         steps = -((brain.steps - until) // self.stride)
@@ -151,7 +148,7 @@ class Training:
             brain.steps += self.stride
             if brain.steps >= self.warmup and len(self.student.replay):  # all episodes so far may have been void
                 losses = self.student.study(n) or losses
-                explorer.random = self._knows_nothing()
+                explorer.random = self.student.knows_nothing
             advance(self.stride, _told(recent))
             if stop.requested:
                 return False
