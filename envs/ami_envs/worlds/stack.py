@@ -104,7 +104,7 @@ class Stack(TabletopTask):
 
     def terms(self, achieved: np.ndarray, desired: np.ndarray, observation: np.ndarray | None) -> dict[str, np.ndarray]:
         """Each cube costs 1 / n at most: for its way to go and, until it has arrived, for the hand that has yet to
-        reach it and to grasp it; the hand is asked for one cube at a time, from the tower's foot up."""
+        reach it, open, and to grasp it; the hand is asked for one cube at a time, from the tower's foot up."""
         away = self._away(achieved, desired)
         terms = {"place": -_steep(away).mean(axis=1) / 3}
         if observation is None:
@@ -115,11 +115,11 @@ class Stack(TabletopTask):
         some, level = waiting.any(axis=1), waiting.argmax(axis=1)
         cubes = observation[:, 12:].reshape(-1, self.n, 8)[:, :, :3]
         near = np.sqrt(np.vecdot(cubes, cubes))[rows, order[rows, level]]
-        width = observation[:, 4:6].mean(axis=1)
-        grasped = (near < 0.02) & (width > skills.THIN) & (width < skills.WIDE)
         later = np.where(some, self.n - 1 - level, 0)
         terms["reach"] = -(np.where(some, _steep(near), 0.0) + later) / (3 * self.n)
-        terms["grasp"] = -(np.where(some & ~grasped, 1.0, 0.0) + later) / (3 * self.n)
+        terms["grasp"] = -(np.where(some, _ungrasped(near, observation[:, 4:6].mean(axis=1)), 0.0) + later) / (
+            3 * self.n
+        )
         return terms
 
     def oracle(self, env: WorldEnv) -> np.ndarray:
@@ -137,6 +137,14 @@ class Stack(TabletopTask):
         air = (self.n == 1) & (place[:, 2] > 0.06)
         height = np.where(self.n == 1, 0.1, 0.06 + 2 * HALF * self.n)
         return skills.carry(env, cube[:, :3], skills.cube_yaw(cube[:, 3:7]), place, height, ~air)
+
+
+def _ungrasped(near: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """What a hand costs `near` metres from its cube, its fingers `width` metres out: 1 closed, 0.6 open, 0.4 open about
+    the cube, 0 closed upon it."""
+    about, wide = near < 0.02, width >= skills.WIDE
+    held = about & ~wide & (width > skills.THIN)
+    return np.where(held, 0.0, np.where(about & wide, 0.4, 1.0 - 0.4 * np.clip(width / Gantry.open, 0.0, 1.0)))
 
 
 def _steep(away: np.ndarray) -> np.ndarray:
