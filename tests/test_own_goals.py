@@ -70,3 +70,23 @@ def test_nothing_of_the_task_gets_through():
 def test_an_environment_without_goals_is_refused():
     with pytest.raises(UsageError, match="has no goals"):
         OwnGoals(Environment("Pendulum-v1"), lambda: Replay(10))
+
+
+def test_what_moved_farther_is_learned_from_more_often():
+    replay = Replay(1000)
+    for episode, far in enumerate((0.0, 0.1, 0.3), start=1):
+        achieved = np.linspace(0, far, 11, dtype=np.float32)[:, None] * np.float32([1, 0])
+        senses = {"observation": np.zeros((11, 3), np.float32), "achieved_goal": achieved, "desired_goal": achieved}
+        action = np.zeros((10, 2), np.float32)
+        replay.add(episode, Episode("x", senses, action, np.zeros(10, np.float32), False, True, None))
+    even, drawn = (replay.sample(4000, np.random.default_rng(0), moved=share)[:, 0] for share in (0, 0.5))
+    assert np.bincount(even)[1:] / 4000 == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert np.bincount(drawn[:2000], minlength=4)[1:] / 2000 == pytest.approx([0, 0.25, 0.75], abs=0.03)
+    assert np.bincount(drawn[2000:])[1:] / 2000 == pytest.approx([1 / 3] * 3, abs=0.04)
+    moments = replay.sample(4000, np.random.default_rng(1), moved=1.0)
+    assert set(moments[:, 1]) == set(range(10)) and replay.read(moments, 3).mask.min() == 0
+
+
+def test_where_nothing_moved_moments_are_drawn_evenly():
+    replay = remembered(np.zeros((6, 2)))
+    assert (replay.sample(50, np.random.default_rng(0), 1.0) == replay.sample(50, np.random.default_rng(0))).all()

@@ -24,11 +24,16 @@ class StudyConfig:
     """Steps T of a window: how far the model is unrolled while it learns."""
     hindsight: float = 0.5
     """Share of the windows that get a goal that was reached later, where the environment has goals."""
+    moved: float = 0.5
+    """Share of the windows that come from episodes drawn by how far what was achieved moved in them."""
     capacity: int = 1_000_000
     """Moments kept for learning."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"batch": (1, 65_536), "window": (1, 256), "capacity": (1, 10**9), "hindsight": (0, 1)})
+        check_ranges(
+            self,
+            {"batch": (1, 65_536), "window": (1, 256), "capacity": (1, 10**9), "hindsight": (0, 1), "moved": (0, 1)},
+        )
         if not 0 < self.ratio <= 64:
             raise UsageError(f"ratio must lie above 0 and up to 64, not {self.ratio}")
 
@@ -91,7 +96,7 @@ class Student:
 
     def _batch(self) -> Batch:
         """Replay windows, a share of them with a goal that was reached later."""
-        moments = self.replay.sample(self.config.batch, self._numbers)
+        moments = self.replay.sample(self.config.batch, self._numbers, self.config.moved)
         batch = self.replay.read(moments, self.config.window)
         if not self.brain.spec.goals or not self.config.hindsight:
             return batch

@@ -35,7 +35,8 @@ class Replay:
         self._senses: dict[str, Ring] = {}
         self._action = self._reward = Ring(0, (), np.float32)  # sized by the first episode
         self._table = Rows((5,), np.int64)  # an episode each: id, first row, T, terminated, steps of all time with it
-        self._oldest = 0  # the first entry of the table that is still kept
+        self._moved = Rows((), np.float64)  # with each: how far what was achieved got from where it began
+        self._oldest = 0  # the first entry of the two that is still kept
 
     @classmethod
     def load(
@@ -120,6 +121,8 @@ class Replay:
         self._reward.write(start, np.append(episode.reward, 0))
         self.rewards = min(self.rewards[0], episode.reward.min()), max(self.rewards[1], episode.reward.max())
         self._table.append(np.array([[episode_id, start, steps, episode.terminated, lived + steps]], np.int64))
+        achieved = episode.observation.get("achieved_goal", np.zeros((1, 1)))
+        self._moved.append(np.linalg.norm(achieved - achieved[0], axis=-1).max(keepdims=True))
         self._drop(start + steps + 1 - self.capacity)
 
     def _allocate(self, episode: Episode) -> None:
@@ -133,15 +136,18 @@ class Replay:
         """Forget the episodes that begin before a row: they are overwritten, in part at least."""
         self._oldest += int(np.searchsorted(self._kept[:, 1], row))
         if self._oldest > 64 and self._oldest > len(self._table) // 2:
-            kept = self._kept.copy()
-            self._table, self._oldest = Rows((5,), np.int64), 0
+            kept, moved = self._kept.copy(), self._moved.view[self._oldest :].copy()
+            self._table, self._moved, self._oldest = Rows((5,), np.int64), Rows((), np.float64), 0
             self._table.append(kept)
+            self._moved.append(moved)
 
-    def sample(self, batch: int, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, batch: int, generator: np.random.Generator, moved: float = 0.0) -> np.ndarray:
         """Moments (batch, 2) int64 as (episode id, t), uniform over all lived steps: 0 <= t < T.
 
-        Any step may begin a window: `read` pads those that run past the episode's end, so that its last steps are
-        learned from as often as its first. Raises ValueError if the replay is empty.
+        A share `moved` of them, the first, are of episodes drawn by how far what was achieved moved in them: where
+        little is ever achieved, what is learned most from. Any step may begin a window: `read` pads those that run
+        past the episode's end, so that its last steps are learned from as often as its first. Raises ValueError if
+        the replay is empty.
         """
         kept = self._kept
         if not len(kept):
@@ -149,7 +155,12 @@ class Replay:
         before = kept[:, 4] - kept[:, 2]
         lived = generator.integers(0, self.steps, batch) + before[0]
         slot = np.searchsorted(kept[:, 4], lived, side="right")
-        return np.stack([kept[slot, 0], lived - before[slot]], axis=1)
+        t = lived - before[slot]
+        share, far = round(moved * batch), self._moved.view[self._oldest :].cumsum()
+        if share and far[-1] > 0:
+            slot[:share] = np.searchsorted(far[:-1], generator.random(share) * far[-1], side="right")
+            t[:share] = (generator.random(share) * kept[slot[:share], 2]).astype(np.int64)
+        return np.stack([kept[slot, 0], t], axis=1)
 
     def read(self, moments: np.ndarray, steps: int) -> Batch:
         """Windows of `steps` actions from moments (B, 2). After an episode's end its last observation repeats, actions
