@@ -17,8 +17,11 @@ from ami_agent.memory.store import EpisodeStore
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
-from ami_agent.protocols import Episode
+from ami_agent.protocols import Episode, Objective, Planner, WorldModel
 from ami_agent.world_model.inference import Inference, Precision
+from ami_agent.world_model.latent import LatentModel
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class AgentConfig:
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
     precision: Precision = "auto"
-    """Of what is imagined; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
+    """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
@@ -59,13 +62,15 @@ class AmiAgent:
         device: str = "cpu",
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
-        self.device = torch.device(device)
-        self.model = brain.model.to(self.device).eval()
-        self.planner = CEM(self.config.planner)
-        self.inference = Inference(self.model, self.config.precision)
-        self.objective = Return(self.inference.view, self.model.discount)
+        self.model = brain.model.to(device).eval()
+        latent_model = isinstance(self.model, LatentModel)
+        self.inference = Inference(self.model, self.config.precision) if latent_model else None
+        self._view: WorldModel = self.inference.view if self.inference else self.model
+        self.planner: Planner = CEM(self.config.planner)
+        self.objective: Objective = Return(self._view, self.model.discount)
         self._noise = Noise(self.config.planner.horizon)
         self._think = Graphed(self._from_here)
+        self._parts: tuple[Planner, Objective] = self.planner, self.objective  # of the graphs in `_think`
         self.skipped = 0  # episodes of the store that are damaged: left out
         self.memory = None if store is None else self._open_memory(store)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
@@ -85,17 +90,24 @@ class AmiAgent:
         self._step += 1
         return action.cpu().numpy()
 
+    @torch.inference_mode()
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
-        self.inference.refresh(self.brain.updates)
+        self._refresh()
         recalled, distances = self._recalled(latent)
         if self._plan is None:
             self._plan = latent.new_zeros(len(latent), self.config.planner.horizon, self.brain.spec.action_size)
         seeds = torch.from_numpy(_mix(self.seed, self._episode, self._step))
-        told = (seeds, torch.from_numpy(self._step > 0), recalled, distances)
-        plan = self._think(latent, self._plan, *(one.to(self.device) for one in told))
+        told = (self._plan, seeds, torch.from_numpy(self._step > 0), recalled, distances)
+        plan = self._think(latent, *(one.to(latent.device) for one in told))
         self._plan = shifted(plan)
         return plan[:, 0]
+
+    def _refresh(self) -> None:
+        """Take up what was learned or loaded; drop the graphs of other parts, or of weights that lay elsewhere."""
+        moved = self.inference is not None and self.inference.refresh(self.brain.updates)
+        if moved or self._parts[0] is not self.planner or self._parts[1] is not self.objective:
+            self._think, self._parts = Graphed(self._from_here), (self.planner, self.objective)
 
     def _from_here(
         self, latent: Tensor, plan: Tensor, seeds: Tensor, begun: Tensor, recalled: Tensor, distances: Tensor
@@ -103,7 +115,7 @@ class AmiAgent:
         """Search on from `plan` (B, T, A), in worlds that have not `begun` from the policy prior's own."""
         proposals = self._proposals(latent, seeds, recalled, distances)
         start = torch.where(begun[:, None, None], plan, proposals[:, 0])
-        return self.planner.plan(self.inference.view, latent, self.objective, seeds, start, proposals)
+        return self.planner.plan(self._view, latent, self.objective, seeds, start, proposals)
 
     def remember(self, episode: Episode) -> Episode:
         """Look back on an episode, and keep it in the store, if there is one that can be written."""
@@ -115,11 +127,10 @@ class AmiAgent:
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
         """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
-        latents = self._latents(episode)
-        now, action = torch.from_numpy(latents[:-1]).to(self.device), torch.from_numpy(episode.action).to(self.device)
-        missed = self.model.predict(now, action).cpu().numpy() - latents[1:]
-        surprise = np.sqrt(np.square(missed).mean(-1))
-        return replace(episode, latent=latents, encoder=self.brain.encoder_id(), surprise=surprise)
+        seen = self.brain.perceive(episode.observation)
+        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - seen[1:]
+        surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
+        return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 
     @torch.no_grad()
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
@@ -183,9 +194,14 @@ class AmiAgent:
 
 
 def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:
-    """One seed from a seed and an array (B,) of each number: (B,) int64, not negative (Steele et al. 2014)."""
-    mixed = np.full(len(numbers[0]), seed % 2**64, np.uint64)
-    for number in numbers:
-        mixed = (mixed ^ number.astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
+    """One seed from a seed and an array (B,) of each number: (B,) int64, not negative.
+
+    Each number counts on from what those before it gave, by SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    mixed = np.full(len(numbers[0]), GAMMA)
+    for number in (np.full(len(mixed), seed % 2**64, np.uint64), *numbers):
+        mixed = mixed + number.astype(np.uint64) * GAMMA
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
     return (mixed >> np.uint64(1)).astype(np.int64)

@@ -46,10 +46,9 @@ def learned_repeat(id: str, folder: Path, weights: str = "auto") -> int:
     return 1
 
 
-def train_command(spec: Spec) -> str:
-    """How to learn weights that fit."""
-    repeat = f" --action-repeat {spec.action_repeat}" if spec.action_repeat > 1 else ""
-    return f"ami-agent train --env {split(spec.environment)[0]}{repeat}"
+def train_command(environment: str, repeat: int = 1) -> str:
+    """How to learn weights for an environment, with an action repeat."""
+    return f"ami-agent train --env {environment}" + (f" --action-repeat {repeat}" if repeat > 1 else "")
 
 
 def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, str] | None:
@@ -64,13 +63,14 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
         UsageError: what was asked for does not exist.
         ArtefactError: it is damaged, or was learned with other senses or another action repeat.
     """
+    command = train_command(*split(spec.environment))
     known = {"learned": learned_path(folder, spec.environment), "pretrained": shipped_path(spec.environment)}
     if weights == "auto":
         choices = [(name, path) for name, path in known.items() if path.exists()]
     else:
         choices = [(weights, known.get(weights, Path(weights)))]
         if not choices[0][1].exists():
-            raise UsageError(f"no weights at {choices[0][1]}; `{train_command(spec)}` makes some")
+            raise UsageError(f"no weights at {choices[0][1]}; `{command}` makes some")
     if not choices:
         return None
     origin, path = choices[0]
@@ -78,6 +78,6 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
         brain = Brain.load(path)
         brain.check_fits(spec)
     except ArtefactError as error:
-        cure = f"`{train_command(spec)}` makes new weights, --weights chooses others"
+        cure = f"`{command}` makes new weights, --weights chooses others"
         raise ArtefactError(f"{error}; {cure}") from error
     return brain, origin

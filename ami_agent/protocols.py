@@ -9,7 +9,7 @@ Actions are in [-1, 1] everywhere inside the agent; `ami_agent.environment` maps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -119,11 +119,14 @@ class Planner(Protocol):
         model: WorldModel,
         latent: Tensor,
         objective: Objective,
-        seeds: Sequence[int],
+        seeds: Tensor,
         start: Tensor,
         proposals: Tensor | None = None,
     ) -> Tensor:
-        """latent (B, D), a seed a world, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1]."""
+        """latent (B, D), seeds (B,) int64, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1].
+
+        On CUDA the first plan is captured as a graph and replayed from then on: this must not wait for the device.
+        """
         ...
 
 

@@ -1,8 +1,9 @@
 """Learning curves of agents x tasks x seeds: `python benchmarks/learning.py [--jobs 2] [--seeds 0,1,2,3,4]`.
 
 A piece is an agent on a task with a seed. Each runs in a process of its own, on one thread, and keeps its curve in a
-file, benchmarks/results/learning/AGENT--TASK--SEED.json. Whatever stops the benchmark, it goes on where it was when it
-is called again. At the end, or with --report alone, the table is printed and the figure drawn.
+file, benchmarks/results/learning/AGENT--TASK--SEED.json. Whatever stops the benchmark, it goes on when it is called
+again: ours from their last checkpoints, while pieces of Stable-Baselines3 that were interrupted, or are to live longer,
+begin from zero. At the end, or with --report alone, the table is printed and the figure drawn.
 
 Equal CPU time: Stable-Baselines3 is quicker per env step than ours, so let it live longer:
 `--agents sac,ppo --steps 10000000 --cpu-seconds 600`, with what ours took.
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from learning_piece import APART, DONE, FAILED, JUDGED, LEARN, UNFINISHED, Ours, complete, fail, read
+from learning_piece import APART, DONE, FAILED, JUDGED, LEARN, UNFINISHED, Ours, complete, fail, kept, read
 from learning_report import Task, load
 from learning_report import report as write_report
 
@@ -51,7 +52,7 @@ OURS = Ours(TrainConfig(worlds=1, warmup=2_500, plan=True))
 UPDATES = 0.25  # of ours, an env step
 PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts, for `--agents ours,ours-no-planner,...`
     "ours": lambda ours: ours,
-    "ours-no-planner": lambda ours: replace(_trained(ours, plan=False), agent=replace(ours.agent, plan=False)),
+    "ours-no-planner": lambda ours: _trained(ours, plan=False),
     "ours-no-prediction": lambda ours: _modelled(ours, consistency=0.0),
     "ours-no-inverse": lambda ours: _modelled(ours, inverse=0.0),
     "ours-one-step": lambda ours: _trained(ours, study=replace(ours.train.study, window=1)),
@@ -99,7 +100,7 @@ def _modelled(ours: Ours, **change: Any) -> Ours:
 def to_do(plan: Plan, agents: list[str], tasks: list[Task], seeds: list[int]) -> dict[Path, dict[str, Any]]:
     """The pieces that are not at their end, by their files, all of the first seed first; each as one would begin it.
 
-    Raises UsageError if one was begun with other settings.
+    Raises UsageError if one was begun with other settings, or would go on with other versions.
     """
     left = {}
     for seed, task, agent in itertools.product(seeds, tasks, agents):
@@ -112,6 +113,8 @@ def to_do(plan: Plan, agents: list[str], tasks: list[Task], seeds: list[int]) ->
                 continue
             if _at_its_end(facts, plan):
                 continue
+            if agent in PARTS:
+                kept(facts, plan.scratch / path.stem)
         left[path] = {"agent": agent, "task": task.id, "seed": seed, "settings": settings, "points": []}
     return left
 
@@ -143,9 +146,7 @@ def run(plan: Plan, left: dict[Path, dict[str, Any]], jobs: int, stop: Stop) -> 
             told[path] = tell(path, told[path])
             if code is not None:
                 del running[path]
-                if read(path)["status"] == UNFINISHED:
-                    fail(path, _last_words(code, plan.scratch / path.stem / "log.txt"))
-                say(f"{path.stem}: {read(path)['status']}; {len(waiting) + len(running)} pieces left")
+                say(f"{path.stem}: {ended(plan, path, code)}; {len(waiting) + len(running)} pieces left")
     for child in running.values():
         child.terminate()
     for child in running.values():
@@ -169,6 +170,15 @@ def launch(plan: Plan, path: Path, fresh: dict[str, Any]) -> subprocess.Popen | 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (scratch / "log.txt").open("a") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def ended(plan: Plan, path: Path, code: int) -> str:
+    """How a piece's process ended; failed if it did not say itself, but not if another process has the piece."""
+    if code == LockedError.exit_code:
+        return "left alone, another process has it"
+    if read(path)["status"] == UNFINISHED:
+        fail(path, _last_words(code, plan.scratch / path.stem / "log.txt"))
+    return read(path)["status"]
 
 
 def tell(path: Path, told: int) -> int:

@@ -56,16 +56,17 @@ def figure(
 
 
 def _curve(pieces: list[Any], axis: str, limit: float) -> np.ndarray:
-    """Rows of x (the median over seeds), interquartile mean over seeds x episodes, and the least and the greatest mean
-    of a seed; as long as the curves of all seeds go. One that failed stays where it was."""
+    """Rows of x (the median over seeds), interquartile mean over seeds x episodes, and the least and the greatest of
+    one seed's; as long as the curves of all seeds go. One that failed keeps its last return, and has no say in x."""
     kept = [[point for point in piece["points"] if point[axis] <= limit] for piece in pieces]
-    whole = [len(points) for points, piece in zip(kept, pieces, strict=True) if piece["status"] == DONE]
+    whole = [points for points, piece in zip(kept, pieces, strict=True) if piece["status"] == DONE]
+    whole = whole or [points for points in kept if len(points) == max(map(len, kept))]
     rows = []
-    for k in range(min(whole) if whole else max(map(len, kept))):
-        points = [curve[min(k, len(curve) - 1)] for curve in kept]
-        means = [np.mean(point["returns"]) for point in points]
-        middle = interquartile_mean(np.concatenate([point["returns"] for point in points]))
-        rows.append((np.median([point[axis] for point in points]), middle, min(means), max(means)))
+    for k in range(min(map(len, whole))):
+        returns = [curve[min(k, len(curve) - 1)]["returns"] for curve in kept]
+        seeds = [interquartile_mean(one) for one in returns]
+        x = np.median([curve[k][axis] for curve in whole])
+        rows.append((x, interquartile_mean(np.concatenate(returns)), min(seeds), max(seeds)))
     return np.array(rows)
 
 
@@ -117,5 +118,5 @@ def _legend(names: dict[str, str], colours: dict[str, str], y: float) -> str:
         parts.append(f'<line class="line" x1="{at}" x2="{at + 18}" y1="{y}" y2="{y}" stroke="{colours[agent]}"/>')
         parts.append(f'<text x="{at + 23}" y="{y}" dy=".35em">{escape(name)}</text>')
         at += 42 + 7 * len(name)
-    told = "line: interquartile mean; band: least to greatest seed"
+    told = "line: interquartile mean; band: from the least to the greatest of one seed"
     return "".join(parts) + f'<text x="{at + 10}" y="{y}" dy=".35em">{told}</text>'

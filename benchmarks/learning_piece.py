@@ -25,7 +25,7 @@ from ami_agent.baselines.simple import RandomAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.configs import build
 from ami_agent.environment import Environment, find, make
-from ami_agent.errors import ArtefactError, NumericalError, UsageError
+from ami_agent.errors import ArtefactError, LockedError, NumericalError, UsageError
 from ami_agent.files import write_json
 from ami_agent.learning.live import live
 from ami_agent.learning.train import TrainConfig, has_checkpoint, train
@@ -42,11 +42,13 @@ UNFINISHED, DONE, FAILED = "unfinished", "done", "failed"
 
 @dataclass(frozen=True)
 class Ours:
-    """The setting of our agent. `train.steps` and `train.segment` are the benchmark's own."""
+    """The setting of our agent, which is judged as it gathers experience: with `train.planner`, if `train.plan`.
+
+    `train.steps` and `train.segment` are the benchmark's own.
+    """
 
     train: TrainConfig = field(default_factory=TrainConfig)
     brain: BrainConfig = field(default_factory=BrainConfig)
-    agent: AgentConfig = field(default_factory=AgentConfig)
 
 
 class Interrupted(Exception):
@@ -71,6 +73,23 @@ def reached(facts: dict[str, Any], steps: int, cpu: float, limits: dict[str, Any
 def complete(facts: dict[str, Any], limits: dict[str, Any]) -> bool:
     last = facts["points"][-1] if facts["points"] else None
     return last is not None and reached(facts, last["steps"], last["cpu_seconds"], limits)
+
+
+def kept(facts: dict[str, Any], scratch: Path) -> Path | None:
+    """The folder of the run that a piece was in, if it has a checkpoint to go on from.
+
+    Raises UsageError if it was made with other versions than those that are here.
+    """
+    folder = scratch / str(facts.get("run"))
+    if not (folder / "run.json").is_file() or not has_checkpoint(Run.open(folder)):
+        return None
+    here = {name: _version(name) for name in facts["versions"]}
+    other = [f"{name} {was}, here {here[name]}" for name, was in facts["versions"].items() if here[name] != was]
+    if other:
+        name = f"{facts['agent']} on {facts['task']}, seed {facts['seed']},"
+        cure = "install those versions again, or move its file away, and it begins from zero"
+        raise UsageError(f"{name} cannot go on, it was made with {'; '.join(other)}: {cure}")
+    return folder
 
 
 class Piece:
@@ -101,21 +120,21 @@ class Piece:
         return run
 
     def resume(self) -> Run | None:
-        """The run that was interrupted, if it has a checkpoint and was made by the versions that are here."""
-        folder = self.scratch / str(self.facts.get("run"))
-        if not (folder / "run.json").is_file():
-            return None
-        run = Run.open(folder)
-        if not has_checkpoint(run) or any(_version(name) != was for name, was in self.facts["versions"].items()):
+        """The run that was interrupted, if it has a checkpoint. Raises UsageError if other versions made it."""
+        folder = kept(self.facts, self.scratch)
+        if folder is None:
             return None
         self._learned = np.array(self.facts["learned"])
         self.facts["commits"] = list(dict.fromkeys([*self.facts["commits"], git_commit()]))
         self._tick()
         return Run.open(folder, resume=True)
 
-    def learned(self) -> None:
-        """Write down how long learning took, so that what is now safe in a checkpoint keeps its price."""
-        self._learned += _now() - self._since
+    def learned(self, begun: bool = True) -> None:
+        """Write down how long learning took, so that what is now safe in a checkpoint keeps its price.
+
+        What passed before it has begun, in setting up, does not count.
+        """
+        self._learned += (_now() - self._since) * begun
         self._tick()
         self.facts["learned"] = self._learned.tolist()
         write_json(self.path, self.facts)
@@ -125,8 +144,7 @@ class Piece:
 
         The clock of learning stands still meanwhile; it starts with the first point.
         """
-        self.learned()
-        self._learned *= steps > 0
+        self.learned(begun=steps > 0)
         cpu, wall = self._learned.tolist()
         last = reached(self.facts, steps, cpu, self.facts["limits"])
         point = {"steps": steps, "decisions": steps // self.repeat, "cpu_seconds": cpu, "wall_seconds": wall}
@@ -140,7 +158,7 @@ class Piece:
         return not last
 
     def _judged(self, agent: Agent) -> dict[str, list[float]]:
-        """Return and length, in decisions, of an episode of each seed; void ones are left out."""
+        """Seed, return and length, in decisions, of an episode of each seed; void ones are left out."""
         first, n, found = self.facts["evaluation_seeds"][0], self.judge.n, {}
         for ended in live(self.judge, agent, itertools.count(first), steps=self.judge.spec.max_episode_steps):
             found |= {episode.seed: episode for episode in ended if episode.seed < first + n}
@@ -152,7 +170,7 @@ class Piece:
             raise NumericalError(f"the physics of {self.task} failed in every episode of an evaluation")
         episodes = [found[seed] for seed in sorted(found)]
         returns = [float(episode.reward.sum(dtype=np.float64)) for episode in episodes]
-        return {"returns": returns, "lengths": [len(episode) for episode in episodes]}
+        return {"seeds": sorted(found), "returns": returns, "lengths": [len(episode) for episode in episodes]}
 
     def _tick(self) -> None:
         self._since = _now()
@@ -165,18 +183,19 @@ def learn_ours(piece: Piece) -> None:
     least = max(2 * environment.spec.max_episode_steps * piece.repeat * environment.n, config.train.warmup + 1)
     if piece.every < least:
         raise UsageError(f"every must be at least {least}, two episodes and the warm-up, for ours on {piece.task}")
+    mind = AgentConfig(planner=config.train.planner, plan=config.train.plan)
     run = piece.resume()
     if run is None:
         run = piece.begin()
-        piece.point(0, AmiAgent(Brain(environment.spec, config.brain, seed), config.agent, seed))
-    reflex = replace(config.agent, plan=False)
+        piece.point(0, AmiAgent(Brain(environment.spec, config.brain, seed), mind, seed))
     while not piece.complete:
         target = (piece.facts["points"][-1]["steps"] // piece.every + 1) * piece.every
         learning = replace(config.train, steps=target, segment=piece.every)
         brain, done = train(environment, run, seed, learning, config.brain, piece.stop)
         if not done:
             raise Interrupted
-        piece.point(brain.steps, AmiAgent(brain, config.agent, seed), AmiAgent(brain, reflex, seed))
+        reflex = AmiAgent(brain, replace(mind, plan=False), seed) if mind.plan else None
+        piece.point(brain.steps, AmiAgent(brain, mind, seed), reflex)
     run.finish("done")
 
 
@@ -250,6 +269,9 @@ def main(path: Path, scratch: Path) -> int:
                 write_json(path, {**piece.facts, "status": DONE})
         except Interrupted:
             pass
+        except LockedError as error:  # it is another process's, and so is its file
+            print(error, file=sys.stderr)
+            return error.exit_code
         except Exception as error:  # whatever it is, the other pieces go on
             traceback.print_exc()
             fail(path, f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ami_agent.evaluation.statistics import interquartile_mean, stratified_boots
 from ami_agent.files import write_bytes
 
 NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO"}  # the others are called as they are
+ALIKE, BASELINES = ("torch", "mujoco", "dm-control"), "stable-baselines3"  # of one version, to be compared
 CLAIM, HINT = 5, 3  # seeds that a claim needs, at least; and a mere hint
 TDMPC2 = "Hansen et al., TD-MPC2, ICLR 2024: the authors' own runs at 100k env steps, with action repeat 2"
 Piece = dict[str, Any]
@@ -49,19 +50,38 @@ def called(agent: str) -> str:
 def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
     """The pieces of these agents and tasks, as they are on the disk.
 
-    Raises UsageError if two cannot be compared: other settings, or another MuJoCo.
+    Raises UsageError if two cannot be compared: other settings, or other versions of what results depend on.
     """
     ids = {task.id for task in tasks}
     every = [read(path) for path in sorted(folder.glob("*.json"))]
     pieces = [piece for piece in every if piece["agent"] in agents and piece["task"] in ids]
-    known: dict[tuple[str, ...], Any] = {}
+    known: dict[tuple[str, ...], tuple[Piece, Any]] = {}
     for piece in pieces:
-        common = {name: value for name, value in piece["settings"].items() if name != "config"}
-        common["mujoco"] = piece.get("versions", {}).get("mujoco")
-        for key, value in (((piece["task"],), common), ((piece["task"], piece["agent"]), piece["settings"]["config"])):
-            if piece["points"] and known.setdefault(key, value) != value:
-                raise UsageError(f"pieces of {' by '.join(key)} cannot be compared: {known[key]} and {value}")
+        for key, value in _must_be_the_same(piece).items() if piece["points"] else ():
+            first, was = known.setdefault((piece["task"], *key), (piece, value))
+            if was != value:
+                told = f"{key[-1]} {was} and {value}; move the one or the other away, or give another --results"
+                raise UsageError(f"{_named([first])} and {_named([piece])} cannot be compared: {told}")
     return pieces
+
+
+def _must_be_the_same(piece: Piece) -> dict[tuple[str, ...], Any]:
+    """What all pieces of a task must have in common, some of it only those of an agent or of Stable-Baselines3."""
+    versions = piece.get("versions", {})
+    found: dict[tuple[str, ...], Any] = {(name,): value for name, value in piece["settings"].items()}
+    found[piece["agent"], "config"] = found.pop(("config",))
+    packages = [*ALIKE, BASELINES] if piece["agent"] in NAMES else ALIKE
+    return found | {(name,): versions.get(name) for name in packages}
+
+
+def _named(pieces: list[Piece]) -> str:
+    """Pieces in words, the seeds of an agent and task together."""
+    seeds: dict[str, list[int]] = {}
+    for piece in pieces:
+        seeds.setdefault(f"{called(piece['agent'])} on `{piece['task']}`", []).append(piece["seed"])
+    return "; ".join(
+        f"{name}, seed{'s' * (len(some) > 1)} {', '.join(map(str, sorted(some)))}" for name, some in seeds.items()
+    )
 
 
 def counted(pieces: list[Piece]) -> Pieces:
@@ -141,7 +161,8 @@ def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[
     lines = [
         f"Normalised score, interquartile mean over tasks x seeds, {which} {len(shared)} of {len(tasks)} tasks, with "
         "its 95 % interval (bootstrap, stratified by task). "
-        f"All compared pieces reached {cpu:.1f} CPU seconds of learning.",
+        f"All compared pieces reached {cpu:.1f} CPU seconds of learning; "
+        "each is read at its last point at or before them.",
         "",
         f"| agent | at the env steps above | at {cpu:.1f} CPU seconds of learning |",
         "|---|---|---|",
@@ -160,18 +181,27 @@ def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[
 
 
 def _priors(found: Pieces, tasks: list[Task]) -> list[str]:
-    """Ours at its last point: the planner against its own policy prior, the same weights and starts."""
+    """Ours at its last point: the planner against its own policy prior, the same weights and starts.
+
+    Starts that were void for the one or the other are left out for both.
+    """
     lines = ["| task | env steps | ours, planner | its prior alone | planner - prior |", "|---|---|---|---|---|"]
     for task in tasks:
         last = [piece["points"][-1] for piece in found[task.id].get("ours", [])]
-        last = [one for one in last if "prior" in one and len(one["prior"]["returns"]) == len(one["returns"])]
+        last = [one for one in last if "prior" in one and set(one["seeds"]) & set(one["prior"]["seeds"])]
         if last:
-            both = [one["returns"] for one in last], [one["prior"]["returns"] for one in last]
-            gain = [(np.array(planned) - reflex).tolist() for planned, reflex in zip(*both, strict=True)]
+            runs = [_paired(one) for one in last]  # one seed's: planner, prior, gain
             steps = sorted({one["steps"] for one in last})
             told = " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
-            lines.append(_row([f"`{task.id}`", told, *(estimate([runs]) for runs in (*both, gain))]))
+            lines.append(_row([f"`{task.id}`", told, *(estimate([list(some)]) for some in zip(*runs, strict=True))]))
     return lines if len(lines) > 2 else []
+
+
+def _paired(point: Piece) -> list[list[float]]:
+    """The returns of the planner, of its prior, and their differences, over the seeds that both have."""
+    planned, reflex = (dict(zip(one["seeds"], one["returns"], strict=True)) for one in (point, point["prior"]))
+    pairs = [(planned[seed], reflex[seed]) for seed in planned if seed in reflex]
+    return [[a for a, _ in pairs], [b for _, b in pairs], [a - b for a, b in pairs]]
 
 
 def _head(pieces: list[Piece]) -> Iterator[str]:
@@ -182,12 +212,19 @@ def _head(pieces: list[Piece]) -> Iterator[str]:
         "(bootstrap over seeds), after as many env steps (decisions x repeat)."
     )
     yield ""
-    for machine in dict.fromkeys(f"{p['hardware']['processor']}, {p['hardware']['cores']} cores" for p in begun):
-        yield f"{machine}; one thread a piece  "
-    told = (", ".join(f"{name} {v}" for name, v in piece["versions"].items() if v) for piece in begun)
-    yield from (f"{line}  " for line in dict.fromkeys(told))
-    commits = dict.fromkeys(str(commit) for piece in begun for commit in piece["commits"])
-    yield f"commit {', '.join(commits)}"
+    machine = "{processor}, {cores} cores; one thread a piece"
+    yield from _groups(begun, lambda piece: machine.format(**piece["hardware"]))
+    yield from _groups(begun, lambda piece: ", ".join(f"{name} {v}" for name, v in piece["versions"].items() if v))
+    yield from _groups(begun, lambda piece: f"commit {', '.join(map(str, piece['commits']))}")
+
+
+def _groups(pieces: list[Piece], made: Callable[[Piece], str]) -> Iterator[str]:
+    """What pieces were made with, a line each; if it was not the same for all, which pieces with which."""
+    groups: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(made(piece), []).append(piece)
+    for told, some in groups.items():
+        yield f"{told}  " if len(groups) == 1 else f"{told}: {_named(some)}  "
 
 
 def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[str]:
@@ -202,12 +239,16 @@ def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[s
 
 def _unequal(pieces: list[Piece]) -> Iterator[str]:
     for piece in pieces:
-        name = f"{called(piece['agent'])} on `{piece['task']}`, seed {piece['seed']}"
+        name = _named([piece])
         if piece["status"] == FAILED:
             got = f"counted with what it got to, {piece['points'][-1]['steps']} env steps" if piece["points"] else ""
             yield f"- failed: {name}: {piece['reason']} ({got or 'not counted: it has no point'})"
         elif piece["status"] != DONE:
             yield f"- unfinished, not counted: {name}"
+        judged = [one for point in piece["points"] for one in (point, point.get("prior")) if one]
+        episodes = piece["settings"]["episodes"] * len(judged)
+        if void := episodes - sum(len(one["returns"]) for one in judged):
+            yield f"- void, their physics failed, and left out: {void} of {episodes} episodes of {name}"
 
 
 def _sources(tasks: list[Task]) -> Iterator[str]:

@@ -152,7 +152,9 @@ def update_rows(rounds: int) -> Iterator[Row]:
         with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
             loss, metrics = model.loss(batch, generator)
             torch.autograd.grad(loss, rest)
-            torch.autograd.grad(model.policy_loss(metrics["latents"], metrics["weight"], generator), policy)
+            torch.autograd.grad(
+                model.policy_loss(metrics["latents"], batch.action, metrics["weight"], generator), policy
+            )
 
     times = turns({"update": lambda: learner.update(batch, generator), "gradients": gradients}, rounds, TURN)
     yield row("update, 256 windows of 3 steps", [1e3 * value for value in times["update"]], "CPU-ms")

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.learning.explorer import MOST_NOISE, Explorer, pink
+from ami_agent.learning.learner import Learner
+from ami_agent.learning.student import Student, StudyConfig
+from ami_agent.memory.replay import Replay
 from ami_agent.perception.encoder import EncoderConfig
-from ami_agent.protocols import Spec
+from ami_agent.protocols import Episode, Spec
 from ami_agent.world_model.latent import ModelConfig
 
 SPEC = Spec("x", {"observation": (3,)}, 2, False, 40)
@@ -51,3 +55,39 @@ def test_the_same_seed_explores_alike_and_episodes_differ_in_their_noise(plan):
 
 def test_an_episode_longer_than_expected_goes_on():
     assert np.isfinite(explore(90, random=True)).all()
+
+
+def lived(rewards, terminated=False, goals=False, updates=1):
+    """A student who remembers one episode with these rewards."""
+    spec = Spec("x", {"observation": (3,)}, 2, goals, 40)
+    student = Student(None, Learner(Brain(spec, SMALL)), Replay(1000), StudyConfig())
+    student.brain.updates = updates
+    senses = {"observation": np.zeros((len(rewards) + 1, 3), np.float32)}
+    action = np.zeros((len(rewards), 2), np.float32)
+    student.take(1, Episode("x", senses, action, np.float32(rewards), terminated, not terminated, None))
+    return student
+
+
+def test_actions_stay_random_until_something_was_better_than_something_else():
+    assert lived([0, 1], updates=0).knows_nothing
+    assert lived([-1, -1, -1]).knows_nothing
+    assert not lived([0, 0, 1]).knows_nothing
+    assert not lived([-1, -1], terminated=True).knows_nothing  # that it ended tells something
+    assert not lived([-1, -1], goals=True).knows_nothing  # hindsight tells something
+
+
+@pytest.mark.parametrize("scale", [0.01, 50.0])
+def test_scales_follow_experience_and_what_was_learned_keeps_its_meaning(scale):
+    torch.manual_seed(0)
+    model = Brain(SPEC, SMALL).model
+    for critic in (*model.critics, *model.targets):
+        torch.nn.init.normal_(critic[-1].weight)
+    model.fit({"observation": torch.randn(200, 3)}, torch.rand(200))
+    seen = {"observation": torch.randn(5, 3)}
+    latent = model.encode(seen)
+    value, target = model.value(latent), model.value(latent, target=True)
+    model.fit({"observation": 3 * torch.randn(200, 3) + 1}, scale * torch.rand(200), keep=True)
+    assert model.unit == pytest.approx(scale / 2, rel=0.2)
+    torch.testing.assert_close(model.encode(seen), latent, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.value(latent), value, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.value(latent, target=True), target, atol=1e-5, rtol=1e-4)

@@ -1,5 +1,6 @@
 """The model as the planner sees it: the same answers in fp32 or bf16, beside others or alone, captured or not."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from ami_agent.learning.learner import Learner
 from ami_agent.planning.cem import CEM, imagine
 from ami_agent.planning.graphed import Graphed
 from ami_agent.protocols import Batch
-from ami_agent.world_model.inference import ONEDNN, Inference
+from ami_agent.world_model.inference import ONEDNN, Inference, Net
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.1}
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -88,6 +89,37 @@ def test_what_is_learned_or_loaded_is_taken_up(brain, precision):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_that_lie_elsewhere_are_taken_up(brain, precision):
+    inference, (latent, action) = Inference(brain.model, precision), moments(brain, 20)
+    assert not inference.refresh(0) and not inference.refresh(1)
+    new = {name: value.clone() for name, value in brain.model.state_dict().items()}
+    new["reward_head.6.weight"] *= 2
+    view = inference.view
+    brain.model.load_state_dict(new, assign=True)
+    assert inference.refresh(1) and not inference.refresh(1) and inference.view is view
+    got, expected = view.reward(latent, action), brain.model.reward(latent, action)
+    assert (got - expected).abs().max() <= TOLERANCE[precision] * expected.abs().max().clamp(min=1)
+    brain.model.to("meta")
+    assert inference.refresh(1) and view.reward(latent.to("meta"), action.to("meta")).device.type == "meta"
+
+
+@torch.no_grad()
+def test_heads_of_another_make_answer_themselves(brain):
+    width, model = brain.config.model.width, brain.model
+    model.policy[1].eps = 1e-2
+    model.reward_head[2] = torch.nn.ReLU()
+    model.end_head = torch.nn.Linear(brain.config.encoder.latent, 1)
+    model.dynamics[0][3] = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(width, width))
+    latent, action = moments(brain, 20)
+    view = Inference(model, "fp32").view
+    assert [type(getattr(view, name)) for name in ("policy", "end_head")] == [torch.nn.Sequential, torch.nn.Linear]
+    assert isinstance(view.critics[0], Net)
+    for ours, theirs in zip(answers(model, latent, action), answers(view, latent, action), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_plans_in_half_are_as_good(brain):
     """Judged by the model in fp32, plans found in bf16 cost no more than 1 % of their spread more."""
     latent, _ = moments(brain, 32)
@@ -157,6 +189,26 @@ def test_a_captured_plan_is_the_processors_plan(worlds):
         assert len(agent._think._graphs) == (device == "cuda")
     for plan in plans[1:]:
         assert torch.allclose(plan, plans[0], atol=1e-3)
+
+
+@gpu
+@torch.inference_mode()
+def test_graphs_that_share_a_pool_do_not_disturb_each_other():
+    work = Graphed(lambda x: (x.sin() @ x.T).cos() @ x)
+    inputs = [torch.randn(n, 8, device="cuda") for n in (64, 5, 200, 5)]
+    for x in (*inputs, *reversed(inputs)):
+        assert torch.allclose(work(x), (x.sin() @ x.T).cos() @ x, atol=1e-4)
+    assert len(work._graphs) == 3
+
+
+@gpu
+def test_weights_that_move_to_another_device_are_planned_with_there():
+    agent = AmiAgent(Brain.load(shipped_path("ami/Reach-v0")), AgentConfig(precision="fp32"))
+    agent.reset(np.ones(2, bool))
+    latent = moments(agent.brain, 2)[0]
+    first = agent.decide(latent)
+    agent.brain.model.to("cuda")
+    assert torch.allclose(agent.decide(latent.to("cuda")).cpu(), first, atol=1e-3)
 
 
 @gpu

@@ -6,8 +6,8 @@ import torch
 
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
-from ami_agent.planning.cem import CEM, CEMConfig, imagine, shifted
-from ami_agent.planning.noise import Noise, coloured
+from ami_agent.planning.cem import CEM, LOST, CEMConfig, imagine, shifted
+from ami_agent.planning.noise import ROWS, Noise, coloured
 
 GENEROUS = CEMConfig(horizon=5, samples=256, iterations=8, elites=24, spread=0.6, colour=0.0, temperature=0.5)
 
@@ -33,7 +33,7 @@ def reach(target):
 def plan(config, target, latent=None, seeds=(0,), **extra):
     latent = torch.zeros(len(seeds), len(target)) if latent is None else latent
     start = extra.pop("start", torch.zeros(len(latent), config.horizon, latent.shape[1]))
-    return CEM(config).plan(Integrator(), latent, reach(target), list(seeds), start=start, **extra)
+    return CEM(config).plan(Integrator(), latent, reach(target), torch.tensor(seeds), start=start, **extra)
 
 
 def test_finds_the_plan_that_leads_to_the_target():
@@ -95,8 +95,16 @@ def test_costs_that_are_not_numbers_lose(good):
         return torch.where(torch.arange(cost.shape[1]) < good, cost, torch.nan)
 
     start = torch.zeros(1, 5, 2)
-    actions = CEM(GENEROUS).plan(Integrator(), torch.zeros(1, 2), objective, [0], start=start)
+    actions = CEM(GENEROUS).plan(Integrator(), torch.zeros(1, 2), objective, torch.tensor([0]), start=start)
     assert torch.isfinite(actions).all()
+
+
+def test_a_lost_elite_has_no_share_and_leaves_those_of_the_others():
+    cem, costs = CEM(), torch.arange(7.0)
+    alone = cem._shares(costs[None])
+    shares = cem._shares(torch.cat([costs, torch.tensor([LOST])])[None])
+    assert torch.allclose(shares[0, :7], alone[0]) and shares[0, 7] == 0 and (alone[0, :-1] > 2 * alone[0, 1:]).all()
+    assert torch.allclose(cem._shares(torch.full((1, 4), LOST)), torch.full((1, 4), 0.25)), "all lost: all alike"
 
 
 def test_noise_is_a_function_of_its_seed_alone():
@@ -113,6 +121,19 @@ def test_noise_is_normal_and_seeds_next_to_each_other_share_none():
     assert (torch.corrcoef(first) - torch.eye(5)).abs().max() < 0.1
 
 
+def test_seeds_differ_however_much_is_drawn_and_what_was_drawn_before_stays():
+    """By a draw as large as the usual table, or by any other."""
+    noise, seeds = Noise(100), torch.tensor([3, 4, 8])
+    for count in (64, ROWS // 2, ROWS, ROWS + 1):
+        before = noise.draw(seeds, 64)
+        drawn = noise.draw(seeds, count)
+        assert drawn.shape == (3, count, 100) and (torch.corrcoef(drawn[:, :64].flatten(1)) < 0.5).sum() == 6
+        flat = drawn[:, :, 0]
+        shared = [torch.isin(flat[i], flat[j]).float().mean() for i, j in ((0, 1), (0, 2), (1, 2))]
+        assert max(shared) < 0.5
+        assert torch.equal(before, noise.draw(seeds, 64))
+
+
 def test_what_is_judged_stays_judged():
     """Proposals and kept elites are compared again in later rounds, but imagined only once."""
     judged = []
@@ -123,7 +144,7 @@ def test_what_is_judged_stays_judged():
 
     config = CEMConfig(horizon=5, samples=16, iterations=3, elites=4, kept=2)
     start, proposals = torch.zeros(1, 5, 2), torch.zeros(1, 6, 5, 2)
-    CEM(config).plan(Integrator(), torch.zeros(1, 2), objective, [0], start, proposals)
+    CEM(config).plan(Integrator(), torch.zeros(1, 2), objective, torch.tensor([0]), start, proposals)
     assert judged == [16 + 1 + 6, 17, 17]
 
 

@@ -119,9 +119,10 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
 
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:
     """Train a brain for an environment that has none; None if a signal came before the end."""
+    again = brains.train_command(config.env, environment.spec.action_repeat)
     console.say(
         f"no weights for {config.env} yet: learning from {config.train_steps} env steps first, for some minutes "
-        f"(--train-steps N changes it; `ami-agent train --env {config.env}` learns for longer; "
+        f"(--train-steps N changes it; `{again}` learns for longer; "
         "--agent oracle or random needs no learning)"
     )
     longest = environment.spec.max_episode_steps * environment.spec.action_repeat

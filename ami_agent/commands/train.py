@@ -12,7 +12,7 @@ import tyro
 
 from ami_agent import console
 from ami_agent.brain import Brain, BrainConfig
-from ami_agent.brains import learned_path
+from ami_agent.brains import learned_path, train_command
 from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options
 from ami_agent.configs import build
 from ami_agent.environment import Environment
@@ -149,8 +149,8 @@ def deliver(config: Config, brain: Brain) -> Path:
 
 def _origin(config: Config) -> dict[str, Any]:
     """Where weights come from, for their file."""
-    repeat = f" --action-repeat {config.action_repeat}" if config.action_repeat > 1 else ""
-    return {"seed": config.seed, "command": f"ami-agent train --env {config.env} --seed {config.seed}{repeat}"}
+    command = f"{train_command(config.env, config.action_repeat)} --seed {config.seed}"
+    return {"seed": config.seed, "command": command if config.train.reward else f"{command} --no-reward"}
 
 
 def _saved(run: Run, now: Config) -> Config:

@@ -28,7 +28,9 @@ class Explorer:
     def __init__(self, brain: Brain, generator: np.random.Generator, planner: AmiAgent | None = None) -> None:
         self.random = False
         self._brain, self._generator, self._planner = brain, generator, planner
-        self._amount = self._step = np.zeros(0)
+        self._step = np.zeros(0, np.int64)
+        self._amount = np.zeros((0, 1), np.float32)  # of noise, in each world's episode
+        self._noise = np.zeros((0, 1, brain.spec.action_size), np.float32)
 
     def reset(self, done: np.ndarray) -> None:
         period, size = min(self._brain.spec.max_episode_steps, PERIOD), self._brain.spec.action_size

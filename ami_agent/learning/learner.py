@@ -61,7 +61,7 @@ class Learner:
         if not self._descend("model", loss, self._model):
             return {}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            policy_loss = model.policy_loss(latents, weight, generator)
+            policy_loss = model.policy_loss(latents, batch.action, weight, generator)
         self._descend("policy", policy_loss, self._policy)
         model.follow()
         self.brain.updates += 1

@@ -42,6 +42,8 @@ class OnlineAgent:
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
+        self._student.fitted = replay.steps if brain.updates else 0  # what was learned keeps its scales
+        self._new = brain.updates == 0
         self._explorer = Explorer(brain, np.random.default_rng([seed, 1]), self.agent)
         self._lived = replay.steps * spec.action_repeat
 
@@ -52,7 +54,7 @@ class OnlineAgent:
         steps = len(next(iter(observation.values()))) * self.brain.spec.action_repeat
         self._lived += steps
         self.brain.steps += steps
-        self._explorer.random = self._student.knows_nothing
+        self._explorer.random = self._new and self._student.knows_nothing
         return self._explorer.act(observation)
 
     def study(self) -> None:

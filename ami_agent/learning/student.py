@@ -55,9 +55,10 @@ class Student:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether nothing was learned yet, or nothing has turned out better than anything else."""
-        least, greatest = self.replay.rewards
-        return self.brain.updates == 0 or least == greatest
+        """Whether nothing was learned yet, or nothing that was lived is better than anything else: not even in
+        hindsight, for other goals."""
+        hindsight = self.brain.spec.goals and self.config.hindsight > 0
+        return self.brain.updates == 0 or (not hindsight and self.replay.indifferent)
 
     def take(self, episode_id: int, episode: Episode) -> None:
         """Add an episode of the store to what is learned from."""

@@ -27,6 +27,7 @@ from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.planning.cem import CEMConfig
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
 
@@ -48,6 +49,7 @@ class TrainConfig:
     """Learn for the environment's rewards; with --no-reward, without them, for goals that it sets itself."""
     plan: bool = False
     """Plan while gathering experience, in place of drawing from the policy prior: better data for more time."""
+    planner: CEMConfig = field(default_factory=CEMConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
@@ -106,7 +108,7 @@ class Training:
         self.brain.steps, self.brain.updates = int(meta["steps"]), int(meta["updates"])
         self.student.learner.skipped, self.environment.void = int(meta.get("skipped", 0)), int(meta.get("void", 0))
         self.student.replay = Replay.restore(self.store, meta["replay"])
-        self.student.fitted = int(meta["fitted"])
+        self.student.fitted = int(meta.get("fitted", 0))
 
     def learn(self, stop: Stop) -> bool:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
@@ -129,12 +131,17 @@ class Training:
         meta |= {"skipped": student.learner.skipped, "void": self.environment.void}
         checkpoints.save(self.run.folder / "checkpoints", student.learner.tensors(), meta)
 
+    def _planner(self, seed: int) -> AmiAgent | None:
+        """Who plans while experience is gathered, if the configuration has it so."""
+        mind = AgentConfig(planner=self.config.planner, recalled=0)
+        return AmiAgent(self.brain, mind, seed) if self.config.plan else None
+
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
         self.student.seed(*key, 0)
-        planner = AmiAgent(brain, AgentConfig(recalled=0), self.seed) if self.config.plan else None
-        explorer = Explorer(brain, np.random.default_rng([*key, 1]), planner)
+        numbers = np.random.default_rng([*key, 1])
+        explorer = Explorer(brain, numbers, self._planner(int(numbers.integers(2**31))))
         explorer.random = self.student.knows_nothing
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}

@@ -31,11 +31,10 @@ class Replay:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.skipped = 0  # episodes that `load` left out
-        self.rewards = (np.inf, -np.inf)  # the least and the greatest that was ever added
         self._senses: dict[str, Ring] = {}
         self._action = self._reward = Ring(0, (), np.float32)  # sized by the first episode
         self._table = Rows((5,), np.int64)  # an episode each: id, first row, T, terminated, steps of all time with it
-        self._moved = Rows((), np.float64)  # with each: how far what was achieved got from where it began
+        self._facts = Rows((3,), np.float64)  # of each: how far what was achieved moved, least and greatest reward
         self._oldest = 0  # the first entry of the two that is still kept
 
     @classmethod
@@ -97,6 +96,12 @@ class Replay:
         """Lived steps that can be sampled."""
         return int(self._kept[:, 2].sum())
 
+    @property
+    def indifferent(self) -> bool:
+        """Whether nothing kept was better than anything else: all rewards are the same, and nothing has ended."""
+        facts = self._facts.view[self._oldest :]
+        return not len(facts) or (facts[:, 1].min() == facts[:, 2].max() and not self._kept[:, 3].any())
+
     def add(self, episode_id: int, episode: Episode) -> None:
         """Take in an episode of the store, dropping the oldest ones beyond the capacity.
 
@@ -119,10 +124,10 @@ class Replay:
             self._senses[name].write(start, array)
         self._action.write(start, np.concatenate([episode.action, np.zeros_like(episode.action[:1])]))
         self._reward.write(start, np.append(episode.reward, 0))
-        self.rewards = min(self.rewards[0], episode.reward.min()), max(self.rewards[1], episode.reward.max())
         self._table.append(np.array([[episode_id, start, steps, episode.terminated, lived + steps]], np.int64))
         achieved = episode.observation.get("achieved_goal", np.zeros((1, 1)))
-        self._moved.append(np.linalg.norm(achieved - achieved[0], axis=-1).max(keepdims=True))
+        moved = np.linalg.norm(achieved - achieved[0], axis=-1).max()
+        self._facts.append(np.array([[moved, episode.reward.min(), episode.reward.max()]]))
         self._drop(start + steps + 1 - self.capacity)
 
     def _allocate(self, episode: Episode) -> None:
@@ -136,10 +141,10 @@ class Replay:
         """Forget the episodes that begin before a row: they are overwritten, in part at least."""
         self._oldest += int(np.searchsorted(self._kept[:, 1], row))
         if self._oldest > 64 and self._oldest > len(self._table) // 2:
-            kept, moved = self._kept.copy(), self._moved.view[self._oldest :].copy()
-            self._table, self._moved, self._oldest = Rows((5,), np.int64), Rows((), np.float64), 0
+            kept, facts = self._kept.copy(), self._facts.view[self._oldest :].copy()
+            self._table, self._facts, self._oldest = Rows((5,), np.int64), Rows((3,), np.float64), 0
             self._table.append(kept)
-            self._moved.append(moved)
+            self._facts.append(facts)
 
     def sample(self, batch: int, generator: np.random.Generator, moved: float = 0.0) -> np.ndarray:
         """Moments (batch, 2) int64 as (episode id, t), uniform over all lived steps: 0 <= t < T.
@@ -156,7 +161,7 @@ class Replay:
         lived = generator.integers(0, self.steps, batch) + before[0]
         slot = np.searchsorted(kept[:, 4], lived, side="right")
         t = lived - before[slot]
-        share, far = round(moved * batch), self._moved.view[self._oldest :].cumsum()
+        share, far = round(moved * batch), self._facts.view[self._oldest :, 0].cumsum()
         if share and far[-1] > 0:
             slot[:share] = np.searchsorted(far[:-1], generator.random(share) * far[-1], side="right")
             t[:share] = (generator.random(share) * kept[slot[:share], 2]).astype(np.int64)

@@ -2,12 +2,12 @@
 
 After iCEM (Pinneri et al. 2020): coloured noise, kept elites, a shifted warm start; and proposals (of the policy prior,
 of memory) that stay among the samples. The space is searched where it is bounded: samples are clipped to [-1, 1]
-before they are judged. The same seeds give the same plan, whatever else is in the batch.
+before they are judged. The same seeds give the same plan whatever else is in the batch, but for rounding, which shows
+where elites cost nearly the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 @dataclass(frozen=True)
 class CEMConfig:
     horizon: int = 3
-    """Env steps looked ahead."""
+    """Decisions looked ahead."""
     samples: int = 64
     """Candidates drawn an iteration, beside the proposals."""
     iterations: int = 2
@@ -71,17 +71,16 @@ class CEM:
         model: WorldModel,
         latent: Tensor,
         objective: Objective,
-        seeds: Sequence[int] | Tensor,
+        seeds: Tensor,
         start: Tensor,
         proposals: Tensor | None = None,
     ) -> Tensor:
-        """latent (B, D), a seed a world, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1].
+        """latent (B, D), seeds (B,) int64, start (B, T, A), proposals (B, P, T, A) -> actions (B, T, A) in [-1, 1].
 
-        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`). With seeds in a
-        tensor, nothing here waits for the device.
+        `start` is where the search begins, as a rule the last plan shifted by a step (see `shifted`). All on one
+        device, which nothing here waits for.
         """
         c = self.config
-        seeds = torch.as_tensor(seeds, device=start.device)
         noise = self._noise.draw(seeds, c.iterations, c.samples, start.shape[2]).movedim(-1, 0).unbind(2)
         mean, std = start.movedim(1, 0).unsqueeze(2), start.new_full((), c.spread)  # time first: steps in one piece
         drawn = [torch.addcmul(mean, std, noise[0]), mean]
@@ -104,9 +103,15 @@ class CEM:
         """
         cost, index = cost.topk(min(self.config.elites, cost.shape[1]), largest=False)
         elites = candidates.gather(2, index[..., None].expand(len(candidates), -1, -1, candidates.shape[3]))
-        gap = cost - cost[:, :1]
-        scale = gap.mean(1, keepdim=True).mul_(-self.config.temperature).sub_(1e-6)
-        return elites, cost, torch.softmax(gap.div_(scale), 1).unsqueeze(-1)
+        return elites, cost, self._shares(cost).unsqueeze(-1)
+
+    def _shares(self, cost: Tensor) -> Tensor:
+        """By costs (B, K), cheapest first; what is lost has none, unless all is."""
+        sound = cost < LOST
+        gap = (cost - cost[:, :1]).mul_(sound)
+        mean = gap.sum(1, keepdim=True).div_(sound.sum(1, keepdim=True).clamp_(min=1))
+        gap.div_(mean.mul_(-self.config.temperature).sub_(1e-6))
+        return torch.where(sound, gap, -LOST).softmax(1)
 
 
 def _judge(model: WorldModel, latent: Tensor, objective: Objective, actions: Tensor) -> Tensor:

@@ -14,30 +14,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUMBERS, ROWS = 2**20, 2**14  # in a table, at least
+SHARE = 8  # times as many rows in a table as in a draw from it, at least
+GOLDEN = 0x9E3779B1  # the golden section of 2**32: its multiples lie evenly (Fibonacci hashing; Knuth, TAOCP 3, 6.4)
 
 
 class Noise:
     """Power-law noise over `length` time steps, of unit variance."""
 
     def __init__(self, length: int, exponent: float = 0.0) -> None:
-        self._table = table(length, exponent)
+        self._length, self._exponent = length, exponent
+        self._tables: dict[tuple[int, torch.device], Tensor] = {}  # all of them: CUDA graphs read where they lie
 
     def draw(self, seeds: Tensor, *shape: int) -> Tensor:
         """Seeds (B,) int64, not negative -> (B, *shape, length)."""
-        if self._table.device != seeds.device:
-            self._table = self._table.to(seeds.device)
         count = math.prod(shape)
-        first = seeds % 0x7FFFFFFF * 48271  # Lehmer's: seeds next to each other come to lie far apart
-        rows = (first % max(len(self._table) - count, 1))[:, None] + torch.arange(count, device=seeds.device)
-        if count > len(self._table):
-            rows = rows % len(self._table)
-        return F.embedding(rows, self._table).view(len(seeds), *shape, -1)
+        places = self._table(max(NUMBERS // self._length, ROWS, SHARE * count), seeds.device)
+        first = (seeds % 2**31 * GOLDEN % 2**32 * len(places)) >> 32  # seeds next to each other come to lie far apart
+        rows = (first[:, None] + torch.arange(count, device=seeds.device)) % len(places)
+        return F.embedding(rows, places).view(len(seeds), *shape, -1)
+
+    @torch.inference_mode(False)
+    def _table(self, rows: int, device: torch.device) -> Tensor:
+        if (rows, device) not in self._tables:
+            self._tables[rows, device] = table(self._length, self._exponent, rows).to(device)
+        return self._tables[rows, device]
 
 
 @functools.cache
-def table(length: int, exponent: float) -> Tensor:
+def table(length: int, exponent: float, rows: int) -> Tensor:
     """(rows, length)."""
-    white = torch.randn(max(NUMBERS // length, ROWS), length, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(rows, length, generator=torch.Generator().manual_seed(0))
     return white @ coloured(length, exponent).T
 
 

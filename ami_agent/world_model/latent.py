@@ -19,6 +19,8 @@ from ami_agent.errors import UsageError
 from ami_agent.protocols import Batch
 from ami_agent.world_model.twohot import TwoHot
 
+LEAST_GAP = 0.1  # difference between actions, in mean rewards, below which it counts as noise
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -34,8 +36,8 @@ class ModelConfig:
     """Weight of the critics' loss."""
     inverse: float = 0.1
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
-    entropy: float = 3e-4
-    """Weight of the policy prior's entropy, in units of the critics' spread."""
+    entropy: float = 0.01
+    """Weight of the policy prior's entropy, in units of what one action is better than another by."""
     target_rate: float = 0.01
     """How fast the target critics follow, an update."""
 
@@ -52,7 +54,7 @@ class LatentModel(nn.Module):
         latent: D.
         action_size: A.
         normalise: the latent's normalisation, the same as the encoder's last layer.
-        discount: of the critics, an env step.
+        discount: of the critics, a decision.
     """
 
     scale: Tensor
@@ -81,7 +83,7 @@ class LatentModel(nn.Module):
         for head in (self.reward_head, *self.critics):
             nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.register_buffer("scale", torch.ones(()))  # running spread of the critics, in `unit`s
+        self.register_buffer("scale", torch.ones(()))  # running difference that actions make, in `unit`s
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
 
     @torch.no_grad()
@@ -94,11 +96,11 @@ class LatentModel(nn.Module):
         self.encoder.fit(observation, keep)  # type: ignore[operator]
         size = reward.abs().mean()
         unit = size if size > 1e-6 else torch.ones(())
-        if keep:
+        if keep and self.unit != 1:  # 1: no reward was ever seen, there is nothing to keep
             for critic in (*self.critics, *self.targets):
                 for parameter in critic[-1].parameters():  # type: ignore[index]
                     parameter.mul_(self.unit / unit)
-            self.scale.mul_(self.unit / unit).clamp_(min=1.0)
+            self.scale.mul_(self.unit / unit).clamp_(min=LEAST_GAP)
         self.unit.copy_(unit)
 
     # -- imagination --------------------------------------------------------------------------------------------
@@ -162,16 +164,21 @@ class LatentModel(nn.Module):
         total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
         return total, {**losses, "value": goal.mean(), "latents": latents.detach(), "weight": weight}
 
-    def policy_loss(self, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Climb the critics with a little entropy, over imagined latents (B, T+1, D) with weights (B, T)."""
+    def policy_loss(self, latents: Tensor, lived: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+        """Climb the critics with a little entropy, over imagined latents (B, T+1, D), with the actions that were lived
+        (B, T, A) and weights (B, T).
+
+        What entropy is weighed against is the difference that actions make in a moment, not that between moments,
+        which may be a hundred times as large.
+        """
         latents = latents[:, :-1]
         noise = torch.randn(*weight.shape, self.action_size, generator=generator)
         mean, log_std = self._policy(latents)
         raw = mean + noise * log_std.exp()
         value = self.value(latents, raw.tanh()) / self.unit
         with torch.no_grad():
-            low, high = torch.quantile(value, torch.tensor([0.05, 0.95]))
-            self.scale.lerp_((high - low).clamp(min=1.0), 0.01)
+            gap = (value - self.value(latents, lived) / self.unit).square().mul(weight).sum().sqrt()
+            self.scale.lerp_(gap.clamp(min=LEAST_GAP), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
         return (weight * (self.config.entropy * log_p - value / self.scale)).sum()
