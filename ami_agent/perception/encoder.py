@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ class SimNorm(nn.Module):
 
 
 class Normaliser(nn.Module):
-    """Shifts and scales a sense by the mean and spread of the first experience; saved with the weights."""
+    """Shifts and scales a sense by the mean and spread of experience; saved with the weights."""
 
     mean: Tensor
     std: Tensor
@@ -96,21 +95,12 @@ class SenseEncoder(nn.Module):
             SimNorm(self.config.group),
         )
 
-    @torch.no_grad()
-    def fit(self, observation: Mapping[str, Tensor], keep: bool = False) -> None:
-        """Set the normalisers from observations, each (n, *shape); with `keep`, the first layers make up for it."""
+    def fit(self, observation: Mapping[str, Tensor]) -> None:
+        """Set the normalisers from observations, each (n, *shape)."""
         senses = with_goal_offset(observation)
         for name, layer in self.layers.items():
             if name in senses:
-                self._fit_sense(layer, senses[name], keep)
-
-    def _fit_sense(self, layer: str, values: Tensor, keep: bool) -> None:
-        normalise, first = cast(Normaliser, self.normalise[layer]), cast(nn.Linear, self.first[layer])
-        mean, std = normalise.mean.clone(), normalise.std.clone()
-        normalise.fit(values)
-        if keep:
-            first.bias.add_(first.weight @ ((normalise.mean - mean) / std))
-            first.weight.mul_(normalise.std / std)
+                self.normalise[layer].fit(senses[name])  # type: ignore[operator]
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         senses = with_goal_offset(observation)

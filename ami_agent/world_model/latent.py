@@ -90,10 +90,11 @@ class LatentModel(nn.Module):
     def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
         """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
 
-        keep: what has been learned keeps its meaning: layers next to what moves move the other way, so that values and
-        latents stay what they were (van Hasselt et al. 2016, Pop-Art).
+        keep: values stay what they were: the critics' last layers move against their unit (van Hasselt et al. 2016,
+        Pop-Art). What is sensed is scaled anew without more ado: where the scale of a sense grows a hundredfold, as of
+        a thing that had never been lifted, weights that made up for it would drown all other senses.
         """
-        self.encoder.fit(observation, keep)  # type: ignore[operator]
+        self.encoder.fit(observation)  # type: ignore[operator]
         size = reward.abs().mean()
         unit = size if size > 1e-6 else torch.ones(())
         if keep and self.unit != 1:  # 1: no reward was ever seen, there is nothing to keep
