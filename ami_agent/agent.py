@@ -185,12 +185,11 @@ class AmiAgent:
         and how far they are, (B, P).
         """
         horizon, size = self.config.planner.horizon, self.brain.spec.action_size
-        if self.memory is None or not self.config.recalled:
-            return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
-        _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
-        if moments.shape[1] == 0:
-            return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
-        return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
+        if self.memory is not None and self.config.recalled:
+            _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
+            if moments.shape[1]:
+                return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
+        return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
 
 
 def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:

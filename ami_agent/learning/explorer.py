@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
+from scipy.special import erf
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
+from ami_agent.planning.noise import coloured
 
 MOST_NOISE = 0.5  # standard deviation
 PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
@@ -49,7 +49,7 @@ class Explorer:
         noise = self._noise[np.arange(len(self._step)), self._step % self._noise.shape[1]]
         self._step += 1
         if self.random:
-            return np.vectorize(math.erf, otypes=[np.float32])(noise / math.sqrt(2))
+            return erf(noise / np.sqrt(2)).astype(np.float32)
         action = self._sample(observation) if self._planner is None else self._planner.act(observation)
         return np.clip(action + self._amount * noise, -1.0, 1.0)
 
@@ -62,10 +62,6 @@ class Explorer:
 
 def pink(white: np.ndarray) -> np.ndarray:
     """White noise (n, T, A) -> noise of unit variance whose power falls as 1 / frequency, periodic in T: exploration
-    that goes on with what it tries (Eberhard et al. 2023; made as by Timmer, Koenig 1995).
+    that goes on with what it tries (Eberhard et al. 2023).
     """
-    length = white.shape[1]
-    frequency = np.abs(np.fft.fftfreq(length))
-    scale = np.maximum(frequency, 1 / length) ** -0.5
-    scale /= np.sqrt(np.mean(scale**2))
-    return np.fft.ifft(scale[:, None] * np.fft.fft(white, axis=1), axis=1).real
+    return coloured(white.shape[1], 1.0).numpy() @ white

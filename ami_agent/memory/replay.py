@@ -161,8 +161,8 @@ class Replay:
         lived = generator.integers(0, self.steps, batch) + before[0]
         slot = np.searchsorted(kept[:, 4], lived, side="right")
         t = lived - before[slot]
-        share, far = round(moved * batch), self._facts.view[self._oldest :, 0].cumsum()
-        if share and far[-1] > 0:
+        share = round(moved * batch)
+        if share and (far := self._facts.view[self._oldest :, 0].cumsum())[-1] > 0:
             slot[:share] = np.searchsorted(far[:-1], generator.random(share) * far[-1], side="right")
             t[:share] = (generator.random(share) * kept[slot[:share], 2]).astype(np.int64)
         return np.stack([kept[slot, 0], t], axis=1)

@@ -47,6 +47,7 @@ def table(length: int, exponent: float, rows: int) -> Tensor:
     return white @ coloured(length, exponent).T
 
 
+@functools.cache
 def coloured(length: int, exponent: float) -> Tensor:
     """The matrix (T, T) that makes white noise over time power-law noise of unit variance (Timmer, Koenig 1995)."""
     frequency = torch.fft.rfftfreq(length)

@@ -117,9 +117,8 @@ class Stack(TabletopTask):
         near = np.sqrt(np.vecdot(cubes, cubes))[rows, order[rows, level]]
         later = np.where(some, self.n - 1 - level, 0)
         terms["reach"] = -(np.where(some, _steep(near), 0.0) + later) / (3 * self.n)
-        terms["grasp"] = -(np.where(some, _ungrasped(near, observation[:, 4:6].mean(axis=1)), 0.0) + later) / (
-            3 * self.n
-        )
+        ungrasped = _ungrasped(near, observation[:, 4:6].mean(axis=1))
+        terms["grasp"] = -(np.where(some, ungrasped, 0.0) + later) / (3 * self.n)
         return terms
 
     def oracle(self, env: WorldEnv) -> np.ndarray:
