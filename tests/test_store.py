@@ -31,21 +31,28 @@ FIRST_EPISODE_TABLE = """CREATE TABLE episode (
     truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT"""
 
 
-def of_the_first_schema(store: EpisodeStore) -> None:
-    """Make the store's file what version 1 wrote, and close it."""
+def of_schema(store: EpisodeStore, version: int) -> None:
+    """Make the store's file what version 1 or 2 wrote, and close it."""
+    store._db.execute("DROP TABLE tail")
+    store._db.execute(f"PRAGMA user_version = {version}")
+    if version == 1:
+        with_every_success_told(store)
+    store.close()
+
+
+def with_every_success_told(store: EpisodeStore) -> None:
     store._db.execute("ALTER TABLE episode RENAME TO later")
     store._db.execute(FIRST_EPISODE_TABLE)
     store._db.execute("INSERT INTO episode SELECT * FROM later")
     store._db.execute("DROP TABLE later")
-    store._db.execute("PRAGMA user_version = 1")
-    store.close()
 
 
-def test_a_memory_of_the_first_schema_is_read_as_it_is_and_migrated_by_a_writer(store):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_memory_of_an_older_schema_is_read_as_it_is_and_migrated_by_a_writer(store, version):
     episodes = [make(seed) for seed in range(3)]
     for episode in episodes:
         store.append(episode)
-    of_the_first_schema(store)
+    of_schema(store, version)
     before = store.path.read_bytes()
     with EpisodeStore(store.path, read_only=True) as reading:
         assert reading.verify() == [] and reading.ids() == [1, 2, 3]
@@ -59,14 +66,18 @@ def test_a_memory_of_the_first_schema_is_read_as_it_is_and_migrated_by_a_writer(
     with EpisodeStore(store.path) as migrated:
         assert migrated.append(make(9, success=None)) == 4
         assert migrated.read(4).success is None and migrated.verify() == []
+    copy = store.path.with_name(f"{store.path.name}.schema-{version}")
+    with EpisodeStore(copy, read_only=True) as kept:
+        assert kept.ids() == [1, 2, 3] and kept.verify() == []
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(store, monkeypatch):
     store.append(make(0))
-    of_the_first_schema(store)
+    of_schema(store, 1)
     before = store.path.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(database, "MIGRATION", database.MIGRATION + "INSERT INTO episode (id) VALUES (NULL);")
+        broken = database.MIGRATIONS[1] + "INSERT INTO episode (id) VALUES (NULL);"
+        patched.setitem(database.MIGRATIONS, 1, broken)
         with pytest.raises(DamagedMemory, match="cannot be read"):
             EpisodeStore(store.path)
     assert store.path.read_bytes() == before

@@ -19,6 +19,7 @@ from ami_agent.environment import Environment, find
 from ami_agent.errors import UsageError
 from ami_agent.learning.online import OnlineAgent
 from ami_agent.learning.train import TrainConfig
+from ami_agent.memory.journal import Journal
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Agent, Episode
@@ -38,6 +39,7 @@ class Cast:
     brain: Brain | None = None
     origin: str = ""  # where its weights came from
     store: EpisodeStore | None = None
+    journal: Journal | None = None  # of the store, where it may be written
     before: tuple[int, int] = (0, 0)  # episodes and steps remembered before the run
     remember: Callable[[Episode], Episode] = lambda episode: episode
     study: Callable[[], None] = lambda: None  # learn, after every step
@@ -96,6 +98,9 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     store = None
     if config.memory != "off":
         store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
+    journal = Journal(store) if store is not None and not store.read_only else None
+    if journal is not None and (found_again := journal.recover()):
+        console.say(f"{found_again} episodes that were cut short are remembered up to where they were lived")
     before = (0, 0) if store is None else (len(store), store.steps)
     found = find_brain(environment.spec, folder, config.weights)
     if found is None and config.learn:
@@ -112,9 +117,9 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         def save() -> None:
             brain.save(learned_path(folder, environment.spec.environment))
 
-        return Cast(online, brain, origin, store, before, online.remember, online.study, save)
+        return Cast(online, brain, origin, store, journal, before, online.remember, online.study, save)
     agent = AmiAgent(brain, config.mind, config.seed, store, device)
-    return Cast(agent, brain, origin, store, before, agent.remember)
+    return Cast(agent, brain, origin, store, journal, before, agent.remember)
 
 
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:

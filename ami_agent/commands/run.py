@@ -131,7 +131,7 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
         EpisodeStore(run.folder / "episodes.sqlite") as record,
         console.progress(config.episodes, f"{config.agent} in {config.env}") as advance,
     ):
-        for ended in live(environment, agent, itertools.count(first), run.folder.name):
+        for ended in live(environment, agent, itertools.count(first), run.folder.name, journal=player.journal):
             player.study()
             for episode in ended:
                 known = player.remember(episode)
@@ -144,6 +144,8 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
                 advance(1, f"success {sum(told)}/{len(told)}" if told else f"return {results.returns[-1]:.1f}")
             if len(results.success) >= config.episodes or stop.requested:
                 break
+    if player.journal is not None:
+        player.journal.recover()  # an episode that a signal cut short
     results.seconds = time.perf_counter() - began
     results.plan_ms = agent.milliseconds
     return results

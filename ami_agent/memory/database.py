@@ -13,10 +13,10 @@ from pathlib import Path
 from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
 
 APPLICATION_ID = 0x414D4945  # "AMIE"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
 # out (an index needs no pictures). Latents stand apart, keyed by encoder, so that vectors of two encoders never mix.
-# A success of NULL: the environment does not tell.
+# A success of NULL: the environment does not tell. The tail holds the steps of episodes that still go on.
 SCHEMA = """
 CREATE TABLE episode (
     id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -28,17 +28,27 @@ CREATE TABLE chunk (
 CREATE TABLE latent (
     episode INTEGER NOT NULL, encoder TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (episode, encoder)) STRICT;
+CREATE TABLE tail (
+    environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL, t INTEGER NOT NULL,
+    checksum BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (environment, session, seed, t)) STRICT;
 """
-FIRST_SCHEMA = SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # version 1, every success told
-# The new table is made by the schema's own words, for `connect` compares them; ids go on where they were.
-MIGRATION = f"""
+TAIL = f"CREATE TABLE tail{SCHEMA.split('CREATE TABLE tail')[1]}"
+SECOND_SCHEMA = SCHEMA.replace(TAIL, "")
+FIRST_SCHEMA = SECOND_SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # every success told
+SCHEMAS = {1: FIRST_SCHEMA, 2: SECOND_SCHEMA, 3: SCHEMA}
+# From each version to the next. A new table is made by the schema's own words, for `connect` compares them; ids go on
+# where they were.
+MIGRATIONS = {
+    1: f"""
 ALTER TABLE episode RENAME TO episode_before;
 {SCHEMA.split(";")[0]};
 INSERT INTO episode SELECT * FROM episode_before;
 UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'episode_before') WHERE name = 'episode';
 DROP TABLE episode_before;
-PRAGMA user_version={SCHEMA_VERSION};
-"""
+PRAGMA user_version=2;
+""",
+    2: f"{TAIL}; PRAGMA user_version=3;",
+}
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 
 
@@ -180,21 +190,23 @@ def _version(db: sqlite3.Connection) -> int:
 def _check_tables(db: sqlite3.Connection, path: Path) -> None:
     """Raise DamagedMemory unless every table of the file's schema is there, word for word."""
     found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
-    missing = [sql.split()[2] for sql in _statements(FIRST_SCHEMA if _version(db) == 1 else SCHEMA) if sql not in found]
+    missing = [sql.split()[2] for sql in _statements(SCHEMAS[_version(db)]) if sql not in found]
     if missing:
         raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """From schema 1 to SCHEMA_VERSION in one transaction: whatever comes between, the file is of the one or the other.
+    """To SCHEMA_VERSION in one transaction, after a copy of the file as it was has been kept beside it.
 
-    Rows keep their checksums, which do not depend on the schema. Raises DamagedMemory for rows that cannot be copied.
+    Whatever comes between, the file is of the one version or the other. Rows keep their checksums, which do not depend
+    on the schema. Raises DamagedMemory for rows that cannot be copied.
     """
+    _keep_copy(db, path.with_name(f"{path.name}.schema-{_version(db)}"))
     db.execute("BEGIN IMMEDIATE")
     try:
-        if _version(db) < SCHEMA_VERSION:  # another process may have been first
+        while (version := _version(db)) < SCHEMA_VERSION:  # another process may have been first
             _check_tables(db, path)
-            for statement in _statements(MIGRATION):
+            for statement in _statements(MIGRATIONS[version]):
                 db.execute(statement)
         db.execute("COMMIT")
     except BaseException as error:
@@ -203,6 +215,18 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         if isinstance(error, sqlite3.IntegrityError):
             raise DamagedMemory(path, f"its episodes cannot be read: {error}") from error
         raise
+
+
+def _keep_copy(db: sqlite3.Connection, path: Path) -> None:
+    """Write the whole database, log included, to a file of its own; an earlier one is replaced."""
+    aside = path.with_name(path.name + ".new")
+    try:
+        aside.unlink(missing_ok=True)
+        with closing(sqlite3.connect(aside)) as copy:
+            db.backup(copy)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _statements(sql: str) -> list[str]:

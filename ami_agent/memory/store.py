@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,7 +73,8 @@ class EpisodeStore:
         """Write the episode durably, then return its id; ids ascend and are never used twice.
 
         Raises ValueError for arrays whose lengths disagree (T actions, T+1 observations) or actions or rewards that are
-        not finite, ResourceError if the disk is full; then nothing of the episode is kept.
+        not finite, ResourceError if the disk is full; then nothing of the episode is kept but what a journal holds,
+        whose steps of it (the same environment, session and seed) go in the same moment as the episode comes.
         """
         check(episode)
         senses = pack(episode.observation)
@@ -92,7 +94,7 @@ class EpisodeStore:
             str(episode.encoder) if episode.latent is not None else "",
             time.time(),
         )
-        with self._transaction():
+        with self.transaction():
             insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             self._db.execute(insert, (*row, digest("episode", repr(row).encode())))
             episode_id: int = self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
@@ -100,6 +102,7 @@ class EpisodeStore:
             self._put("chunk", "part", episode_id, "steps", packed_steps)
             if episode.latent is not None:
                 self._put("latent", "encoder", episode_id, episode.encoder, pack({"latent": episode.latent}))
+            self._db.execute("DELETE FROM tail WHERE environment = ? AND session = ? AND seed = ?", row[:3])
         return episode_id
 
     def set_latents(self, episode_id: int, latent: np.ndarray, encoder: str) -> None:
@@ -108,7 +111,7 @@ class EpisodeStore:
         Raises KeyError for an unknown episode, ValueError for another length or an empty encoder name.
         """
         check(replace(self.read(episode_id, senses=False), latent=latent, encoder=encoder), senses=False)
-        with self._transaction():
+        with self.transaction():
             self._put("latent", "encoder", int(episode_id), encoder, pack({"latent": latent}))
 
     def drop_latents(self, keep: Iterable[str], environment: str | None = None) -> int:
@@ -122,7 +125,7 @@ class EpisodeStore:
         here = "(?2 IS NULL OR environment = ?2)"
         own = f"SELECT id FROM episode WHERE encoder != '' AND {superseded} AND {here}"
         drop = f"DELETE FROM latent WHERE {superseded} AND episode IN (SELECT id FROM episode WHERE {here})"
-        with self._transaction():
+        with self.transaction():
             for (episode_id,) in self._db.execute(own, values).fetchall():
                 with suppress(DamagedMemory):  # a row that cannot be trusted stays as it is
                     row = list(self._row(episode_id))
@@ -306,11 +309,16 @@ class EpisodeStore:
             return self._db.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing of what is executed; the errors are those of this class.
+
+        What is not `durable` outlives the process too, but a power cut only once something durable came after it.
+        """
         with named_errors(self.path):
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk may have rolled back already
