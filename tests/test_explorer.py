@@ -6,7 +6,7 @@ import torch
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain, BrainConfig
-from ami_agent.learning.explorer import MOST_NOISE, Explorer, pink
+from ami_agent.learning.explorer import MOST_NOISE, Explorer, Turns, pink
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
@@ -55,6 +55,32 @@ def test_the_same_seed_explores_alike_and_episodes_differ_in_their_noise(plan):
 
 def test_an_episode_longer_than_expected_goes_on():
     assert np.isfinite(explore(90, random=True)).all()
+
+
+class Says:
+    """An agent whose actions are all the same."""
+
+    def __init__(self, what):
+        self.what, self.begun = what, 0
+
+    def reset(self, done):
+        self.begun += int(done.sum())
+
+    def act(self, observation):
+        return np.full((len(observation["observation"]), 2), self.what, np.float32)
+
+
+def test_turns_are_taken_by_episode():
+    agents = [Says(0), Says(1)]
+    turns = Turns(agents, np.random.default_rng(0))
+    turns.reset(np.ones(1000, bool))
+    seen = {"observation": np.zeros((1000, 3), np.float32)}
+    first = turns.act(seen)
+    assert 0.45 < first.mean() < 0.55 and (first[:, 0] == first[:, 1]).all() and (turns.act(seen) == first).all()
+    turns.reset(np.arange(1000) < 500)
+    later = turns.act(seen)
+    assert (later[500:] == first[500:]).all() and 0.4 < (later[:500] == first[:500]).mean() < 0.6
+    assert [agent.begun for agent in agents] == [1500, 1500]
 
 
 def lived(rewards, terminated=False, goals=False, updates=1):

@@ -76,6 +76,31 @@ def test_targets_worked_by_hand():
     np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
 
 
+def test_the_scale_of_values_is_followed_and_critics_go_on_saying_what_they_said():
+    model = Brain(SPEC, SMALL).model
+    for critic in (*model.critics, *model.targets):
+        torch.nn.init.normal_(critic[-1].weight)
+    latent, goal = model.encode({"observation": torch.randn(50, 3)}), 500 + 40 * torch.randn(4000)
+    before = model.value(latent), model.value(latent, target=True)
+    for _ in range(1000):
+        model._rescale(goal)
+    for value, later in zip(before, (model.value(latent), model.value(latent, target=True)), strict=True):
+        torch.testing.assert_close(later, value, rtol=1e-3, atol=1e-2)
+    assert model.level == pytest.approx(500, rel=0.01) and model.spread == pytest.approx(40, rel=0.05)
+    for _ in range(1000):
+        model._rescale(torch.full((9,), 500.0))
+    assert model.spread == pytest.approx(1, rel=0.01)  # the size of a reward, although all values are the same
+
+
+def test_older_weights_count_values_in_rewards_from_zero():
+    old, new = Brain(SPEC, SMALL, seed=1).model, Brain(SPEC, SMALL, seed=2).model
+    old.unit.fill_(3.0)
+    old.spread.fill_(3.0)
+    weights = {name: value for name, value in old.state_dict().items() if name not in ("level", "spread")}
+    new.load_state_dict(weights)
+    assert new.spread == 3 and new.level == 0
+
+
 def learn(brain, make, updates):
     learner, generator = Learner(brain), torch.Generator().manual_seed(0)
     first = make()

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from ami_agent.brain import Brain, BrainConfig
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
+from ami_agent.learning.drive import Drive
+from ami_agent.learning.learner import LearnerConfig
 from ami_agent.learning.own_goals import OwnGoals
+from ami_agent.learning.student import StudyConfig
 from ami_agent.memory.replay import Replay
-from ami_agent.protocols import Episode
+from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.protocols import Episode, Spec
 
 
 def remembered(places):
@@ -90,3 +95,26 @@ def test_what_moved_farther_is_learned_from_more_often():
 def test_where_nothing_moved_moments_are_drawn_evenly():
     replay = remembered(np.zeros((6, 2)))
     assert (replay.sample(50, np.random.default_rng(0), 1.0) == replay.sample(50, np.random.default_rng(0))).all()
+
+
+def driven(places):
+    """A drive that remembers one episode in which these places were achieved."""
+    spec = Spec("x", {"observation": (20,), "achieved_goal": (2,), "desired_goal": (2,)}, 5, True, 40)
+    brain = Brain(spec, BrainConfig(EncoderConfig(latent=16, width=32)))
+    return Drive(brain, remembered(places), 0, StudyConfig(batch=8), LearnerConfig())
+
+
+def test_the_drive_is_rewarded_for_what_it_moves():
+    drive = driven([(0, 0), (0, 0), (3, 4), (3, 4)])
+    assert drive.knows_nothing
+    batch = drive.read(np.array([[1, 0], [1, 1]]), 3)
+    assert batch.reward.tolist() == [[0, 5, 0], [5, 0, 0]] and not batch.terminated.any()
+    drive.seed(0)
+    assert np.isfinite(list(drive.study(8).values())).all() and drive.brain.updates == 2 and not drive.knows_nothing
+
+
+def test_the_drive_knows_no_goals():
+    brain = driven(np.zeros((3, 2))).brain
+    seen = {"observation": np.ones((1, 20), np.float32), "achieved_goal": np.ones((1, 2), np.float32)}
+    latents = [brain.perceive({**seen, "desired_goal": np.full((1, 2), goal, np.float32)}) for goal in (0, 1)]
+    assert not brain.spec.goals and (latents[0] == latents[1]).all()

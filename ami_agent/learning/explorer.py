@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.special import erf
@@ -9,6 +11,7 @@ from scipy.special import erf
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.planning.noise import coloured
+from ami_agent.protocols import Agent
 
 MOST_NOISE = 0.5  # standard deviation
 PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
@@ -58,6 +61,24 @@ class Explorer:
         """The policy prior's actions, drawn."""
         noise = self._generator.standard_normal(self._noise[:, 0].shape).astype(np.float32)
         return self._brain.model.act(self._brain.perceive(observation), torch.from_numpy(noise)).numpy()
+
+
+class Turns:
+    """Agents that take turns: each episode is lived by one of them, drawn."""
+
+    def __init__(self, agents: Sequence[Agent], generator: np.random.Generator) -> None:
+        self._agents, self._generator, self._turn = agents, generator, np.zeros(0, np.int64)
+
+    def reset(self, done: np.ndarray) -> None:
+        if len(self._turn) != len(done):
+            self._turn = np.zeros(len(done), np.int64)
+        self._turn[done] = self._generator.integers(len(self._agents), size=int(done.sum()))
+        for agent in self._agents:
+            agent.reset(done)
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        actions = np.stack([agent.act(observation) for agent in self._agents])
+        return actions[self._turn, np.arange(len(self._turn))]
 
 
 def pink(white: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ami_agent.errors import UsageError, check_ranges
 from ami_agent.learning.hindsight import Rewards, relabel
@@ -41,7 +43,7 @@ class StudyConfig:
 class Student:
     """Takes in episodes and updates the brain in step with them."""
 
-    def __init__(self, rewards: Rewards, learner: Learner, replay: Replay, config: StudyConfig) -> None:
+    def __init__(self, rewards: Rewards | None, learner: Learner, replay: Replay, config: StudyConfig) -> None:
         self.rewards, self.learner, self.replay, self.config = rewards, learner, replay, config
         self.brain = learner.brain
         self._due = 0.0
@@ -75,6 +77,21 @@ class Student:
             losses = self.learner.update(self._batch(), self._torch_numbers)
         return losses
 
+    def read(self, moments: np.ndarray, steps: int) -> Batch:
+        """Windows of `steps` actions from moments (B, 2), as they are learned from."""
+        return self.replay.read(moments, steps)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and optimisers, by name, and plain JSON values: with the replay, all that learning goes on from."""
+        facts = {"updates": self.brain.updates, "fitted": self.fitted, "skipped": self.learner.skipped}
+        return self.learner.tensors(), facts
+
+    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take up what `state` returned. Raises ArtefactError if it belongs to another brain."""
+        self.learner.load(tensors)
+        self.brain.updates, self.fitted = int(facts["updates"]), int(facts.get("fitted", 0))
+        self.learner.skipped = int(facts.get("skipped", 0))
+
     @torch.no_grad()
     def effective_rank(self, samples: int = 1024) -> float:
         """How many directions the latent uses, from 1 (collapsed) to D: the exponential of the entropy of its singular
@@ -89,8 +106,8 @@ class Student:
 
     def _fit_scales(self) -> None:
         """Set what the model normalises by from experience: from the first, and each time there is twice as much."""
-        moments = self.replay.sample(min(4096, self.replay.steps), self._numbers)
-        first = self.replay.read(moments, 1)
+        moments = self.replay.sample(min(4096, self.replay.steps), self._numbers, self.config.moved)
+        first = self.read(moments, 1)
         self.fitted = self.replay.steps
         seen = {name: value[:, 0] for name, value in first.observation.items()}
         self.brain.model.fit(seen, first.reward, keep=self.brain.updates > 0)
@@ -98,8 +115,8 @@ class Student:
     def _batch(self) -> Batch:
         """Replay windows, a share of them with a goal that was reached later."""
         moments = self.replay.sample(self.config.batch, self._numbers, self.config.moved)
-        batch = self.replay.read(moments, self.config.window)
-        if not self.brain.spec.goals or not self.config.hindsight:
+        batch = self.read(moments, self.config.window)
+        if self.rewards is None or not self.brain.spec.goals or not self.config.hindsight:
             return batch
         goals = self.replay.future(moments, self._numbers, "achieved_goal")
         chosen = torch.from_numpy(self._numbers.random(len(moments)) < self.config.hindsight)

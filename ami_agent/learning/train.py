@@ -11,18 +11,21 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ami_agent import checkpoints
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.console import progress
 from ami_agent.environment import Environment
-from ami_agent.errors import UsageError, check_ranges
-from ami_agent.learning.explorer import Explorer
+from ami_agent.errors import ArtefactError, UsageError, check_ranges
+from ami_agent.learning.drive import Drive
+from ami_agent.learning.explorer import Explorer, Turns
 from ami_agent.learning.learner import Learner, LearnerConfig
-from ami_agent.learning.live import live
+from ami_agent.learning.live import World, live
 from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
@@ -75,7 +78,7 @@ def train(
     brain = Brain(environment.spec, brain_config, seed)
     resumed = has_checkpoint(run)
     with EpisodeStore(run.folder / "experience.sqlite", create=not resumed) as store:
-        training = Training(environment, Learner(brain, config.learner), store, run, seed, config)
+        training = Training(environment, brain, store, run, seed, config)
         if resumed:
             training.resume()
         if config.steps <= training.warmup:
@@ -89,26 +92,40 @@ def has_checkpoint(run: Run) -> bool:
 
 
 class Training:
-    """One brain learning in one environment."""
+    """One brain learning in one environment; without reward, a drive beside it that sees to it that things happen."""
 
     def __init__(
-        self, environment: Environment, learner: Learner, store: EpisodeStore, run: Run, seed: int, config: TrainConfig
+        self,
+        environment: Environment,
+        brain: Brain,
+        store: EpisodeStore,
+        run: Run,
+        seed: int,
+        config: TrainConfig,
     ) -> None:
         self.environment, self.store, self.run, self.seed, self.config = environment, store, run, seed, config
-        self.world = environment if config.reward else OwnGoals(environment, lambda: self.student.replay)
-        self.brain = learner.brain
-        self.student = Student(self.world, learner, Replay(config.study.capacity), config.study)
-        self.stride = environment.n * self.brain.spec.action_repeat  # env steps that a decision in all worlds takes
-        self.warmup = max(config.warmup, (self.brain.spec.max_episode_steps + 1) * self.stride)
+        self.world: World = environment if config.reward else OwnGoals(environment, lambda: self.student.replay)
+        self.brain, replay = brain, Replay(config.study.capacity)
+        self.student = Student(self.world, Learner(brain, config.learner), replay, config.study)
+        self.students = {"": self.student}  # by what the names of their tensors begin with
+        if not config.reward:
+            self.students["drive/"] = Drive(brain, replay, seed, config.study, config.learner)
+        self.stride = environment.n * brain.spec.action_repeat  # env steps that a decision in all worlds takes
+        self.warmup = max(config.warmup, (brain.spec.max_episode_steps + 1) * self.stride)
 
     def resume(self) -> None:
         """Go back to the run's last checkpoint. Raises ArtefactError if there is none that can be read."""
         tensors, meta = checkpoints.load(self.run.folder / "checkpoints")
-        self.student.learner.load(tensors)
-        self.brain.steps, self.brain.updates = int(meta["steps"]), int(meta["updates"])
-        self.student.learner.skipped, self.environment.void = int(meta.get("skipped", 0)), int(meta.get("void", 0))
-        self.student.replay = Replay.restore(self.store, meta["replay"])
-        self.student.fitted = int(meta.get("fitted", 0))
+        students, replay = meta.get("students", {"": meta}), Replay.restore(self.store, meta["replay"])
+        if set(students) != set(self.students):
+            raise ArtefactError(
+                f"the checkpoints of {self.run.folder} were made by an ami-agent that learned otherwise"
+            )
+        for name, student in self.students.items():
+            own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+            student.load(own, students[name])
+            student.replay = replay
+        self.brain.steps, self.environment.void = int(meta["steps"]), int(meta.get("void", 0))
 
     def learn(self, stop: Stop) -> bool:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
@@ -126,36 +143,53 @@ class Training:
 
     def _save(self) -> None:
         """Write a checkpoint, from which learning goes on as if it had not stopped."""
-        student = self.student
-        meta = {**self.brain.meta(), "replay": student.replay.state(), "fitted": student.fitted}
-        meta |= {"skipped": student.learner.skipped, "void": self.environment.void}
-        checkpoints.save(self.run.folder / "checkpoints", student.learner.tensors(), meta)
+        tensors: dict[str, Tensor] = {}
+        students: dict[str, Any] = {}
+        for name, student in self.students.items():
+            own, students[name] = student.state()
+            tensors |= {f"{name}{key}": value for key, value in own.items()}
+        meta = {
+            **self.brain.meta(),
+            "replay": self.student.replay.state(),
+            "void": self.environment.void,
+            "students": students,
+        }
+        checkpoints.save(self.run.folder / "checkpoints", tensors, meta)
 
-    def _planner(self, seed: int) -> AmiAgent | None:
-        """Who plans while experience is gathered, if the configuration has it so."""
-        mind = AgentConfig(planner=self.config.planner, recalled=0)
-        return AmiAgent(self.brain, mind, seed) if self.config.plan else None
+    def _explorer(self, brain: Brain, numbers: np.random.Generator) -> Explorer:
+        """Who gathers experience for a student."""
+        mind, seed = AgentConfig(planner=self.config.planner, recalled=0), int(numbers.integers(2**31))
+        return Explorer(brain, numbers, AmiAgent(brain, mind, seed) if self.config.plan else None)
+
+    def _study(self, decisions: int, explorers: list[Explorer]) -> dict[str, float]:
+        """The student's losses; all others learn as well, once there is something to learn from."""
+        students = list(self.students.values())
+        ready = self.brain.steps >= self.warmup and len(self.student.replay)  # all episodes so far may have been void
+        losses = [student.study(decisions) if ready else {} for student in students]
+        for explorer, student in zip(explorers, students, strict=True):
+            explorer.random = student.knows_nothing
+        return losses[0]
 
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
-        self.student.seed(*key, 0)
+        for student in self.students.values():
+            student.seed(*key, 0)
         numbers = np.random.default_rng([*key, 1])
-        explorer = Explorer(brain, numbers, self._planner(int(numbers.integers(2**31))))
-        explorer.random = self.student.knows_nothing
+        explorers = [self._explorer(student.brain, numbers) for student in self.students.values()]
+        actor = Turns(explorers, numbers) if len(explorers) > 1 else explorers[0]
+        self._study(0, explorers)
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
         steps = -((brain.steps - until) // self.stride)
-        for ended in live(self.world, explorer, training_seeds(*key), self.run.folder.name, steps):
+        for ended in live(self.world, actor, training_seeds(*key), self.run.folder.name, steps):
             for episode in ended:
                 self.student.take(self.store.append(episode), episode)
                 if episode.terminated or len(episode) >= brain.spec.max_episode_steps:  # not cut by the segment's end
                     success = np.nan if episode.success is None else float(episode.success)
                     recent.append((success, float(episode.reward.sum())))
             brain.steps += self.stride
-            if brain.steps >= self.warmup and len(self.student.replay):  # all episodes so far may have been void
-                losses = self.student.study(n) or losses
-                explorer.random = self.student.knows_nothing
+            losses = self._study(n, explorers) or losses
             advance(self.stride, _told(recent))
             if stop.requested:
                 return False

@@ -1,7 +1,7 @@
 """The world model: latent dynamics learned by predicting the next latents (a JEPA), and the heads a plan is judged by.
 
 After TD-MPC2 (Hansen, Su, Wang 2024): SimNorm latents, multi-step consistency with a stop-gradient target, two-hot
-reward. After MR.Q (Fujimoto et al. 2025): scalar critics in units of the mean reward, Huber loss, multi-step targets.
+reward. After MR.Q (Fujimoto et al. 2025): scalar critics, Huber loss, multi-step targets.
 Added here: a termination head, and inverse dynamics against collapse.
 """
 
@@ -19,6 +19,7 @@ from ami_agent.errors import UsageError
 from ami_agent.protocols import Batch
 from ami_agent.world_model.twohot import TwoHot
 
+FOLLOW = 0.01  # rate at which the scale of values is followed, an update
 LEAST_GAP = 0.1  # difference between actions, in mean rewards, below which it counts as noise
 
 
@@ -59,6 +60,8 @@ class LatentModel(nn.Module):
 
     scale: Tensor
     unit: Tensor
+    level: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -84,24 +87,26 @@ class LatentModel(nn.Module):
             nn.init.zeros_(head[-1].weight)  # type: ignore[index]
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("scale", torch.ones(()))  # running difference that actions make, in `unit`s
-        self.register_buffer("unit", torch.ones(()))  # mean size of a reward: the critics' unit
+        self.register_buffer("unit", torch.ones(()))  # mean size of a reward
+        self.register_load_state_dict_pre_hook(_in_units)
+        self.register_buffer("level", torch.zeros(()))  # running mean and spread of values: what critics count from,
+        self.register_buffer("spread", torch.ones(()))  # and in
 
     @torch.no_grad()
     def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
         """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
 
-        keep: values stay what they were: the critics' last layers move against their unit (van Hasselt et al. 2016,
-        Pop-Art). What is sensed is scaled anew without more ado: where the scale of a sense grows a hundredfold, as of
-        a thing that had never been lifted, weights that made up for it would drown all other senses.
+        keep: values stay what they were. What is sensed is scaled anew without more ado: where the scale of a sense
+        grows a hundredfold, as of a thing that had never been lifted, weights that made up for it would drown all other
+        senses.
         """
         self.encoder.fit(observation)  # type: ignore[operator]
         size = reward.abs().mean()
         unit = size if size > 1e-6 else torch.ones(())
-        if keep and self.unit != 1:  # 1: no reward was ever seen, there is nothing to keep
-            for critic in (*self.critics, *self.targets):
-                for parameter in critic[-1].parameters():  # type: ignore[index]
-                    parameter.mul_(self.unit / unit)
+        if keep:
             self.scale.mul_(self.unit / unit).clamp_(min=LEAST_GAP)
+        else:
+            self.spread.copy_(unit)
         self.unit.copy_(unit)
 
     # -- imagination --------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class LatentModel(nn.Module):
         """Pessimistic value of (latent, action), by default of the policy's own action: the lower of two critics."""
         x = torch.cat([latent, self.act(latent) if action is None else action], -1)
         first, second = (critic(x) for critic in (self.targets if target else self.critics))
-        return self.unit * torch.minimum(first, second).float().squeeze(-1)
+        return self.level + self.spread * torch.minimum(first, second).float().squeeze(-1)
 
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with normal noise a sample."""
@@ -142,6 +147,7 @@ class LatentModel(nn.Module):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the model and its critics on replay windows; metrics carry the imagined latents for `policy_loss`."""
         seen, goal = self._targets(batch, generator)
+        self._rescale(goal[batch.mask > 0])
         near = self.encode({name: value[:, :2] for name, value in batch.observation.items()})
         latents = self._imagine(near[:, 0], batch.action)
         following, x = latents[:, 1:], torch.cat([latents[:, :-1], batch.action], -1)
@@ -205,7 +211,22 @@ class LatentModel(nn.Module):
         return seen, goal
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
-        return F.smooth_l1_loss(guess.float().squeeze(-1), goal / self.unit, reduction="none")
+        return F.smooth_l1_loss(guess.float().squeeze(-1), (goal - self.level) / self.spread, reduction="none")
+
+    @torch.no_grad()
+    def _rescale(self, goal: Tensor) -> None:
+        """Follow the mean and the spread of values (n,), while the critics go on saying what they said: Pop-Art (van
+        Hasselt et al. 2016). The spread is never less than the size of a reward.
+        """
+        if len(goal) < 2 or not goal.isfinite().all():
+            return
+        level, spread = self.level.clone(), self.spread.clone()
+        self.level.lerp_(goal.mean(), FOLLOW)
+        self.spread.lerp_(goal.std().clamp(min=self.unit), FOLLOW)
+        for critic in (*self.critics, *self.targets):
+            last: nn.Linear = critic[-1]  # type: ignore[index, assignment]
+            last.weight.mul_(spread / self.spread)
+            last.bias.mul_(spread).add_(level - self.level).div_(self.spread)
 
     def _imagine(self, latent: Tensor, actions: Tensor) -> Tensor:
         """(B, D), (B, T, A) -> (B, T+1, D)."""
@@ -213,6 +234,13 @@ class LatentModel(nn.Module):
         for action in actions.unbind(1):
             latents.append(self.predict(latents[-1], action))
         return torch.stack(latents, 1)
+
+
+def _in_units(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Complete older weights, whose critics count in the size of a reward, from zero."""
+    if f"{prefix}unit" in weights:
+        weights.setdefault(f"{prefix}spread", weights[f"{prefix}unit"])
+        weights.setdefault(f"{prefix}level", torch.zeros(()))
 
 
 def mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
