@@ -13,7 +13,9 @@ from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
 from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.landmarks import Landmarks
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.memory.wayfinder import WayConfig, Wayfinder
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
@@ -33,6 +35,7 @@ class AgentConfig:
     """Proposals to the planner by the policy prior: its mean, the rest samples."""
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
+    ways: WayConfig = field(default_factory=WayConfig)
     precision: Precision = "auto"
     """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
@@ -76,19 +79,38 @@ class AmiAgent:
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
+        self._guides: list[Wayfinder] = []  # a world each, where ways are found
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._step) != len(done):
             self._episode, self._step, self._plan = np.zeros(len(done), np.int64), np.zeros(len(done), np.int64), None
+            self._guides = [self._guide() for _ in done] if self.config.ways.use and self.brain.finds_ways else []
         self._episode[done] += 1
         self._step[done] = 0
+        if self._guides:
+            for i in np.flatnonzero(done):
+                self._guides[i] = self._guide()
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        latent = self.brain.perceive(observation)
+        latent = self.brain.perceive(self._led(observation))
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
         self._step += 1
         return action.cpu().numpy()
+
+    def _guide(self) -> Wayfinder:
+        """For an episode in a place that was never seen."""
+        ways, stride = self.config.ways, self.brain.stride
+        size = self.brain.spec.senses["desired_goal"][0]
+        return Wayfinder(Landmarks(self.brain.costs, size, ways.spacing * stride, ways.reach * stride), ways.patience)
+
+    def _led(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The observation with the next sub-goal of each world as its goal."""
+        if not self._guides:
+            return observation
+        moments = [{name: value[i] for name, value in observation.items()} for i in range(len(self._guides))]
+        goals = [guide.lead(moment) for guide, moment in zip(self._guides, moments, strict=True)]
+        return {**observation, "desired_goal": np.stack(goals).astype(np.float32)}
 
     @torch.inference_mode()
     def decide(self, latent: Tensor) -> Tensor:

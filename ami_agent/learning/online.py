@@ -14,6 +14,7 @@ from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.protocols import Episode
 
 WARMUP = 1_000  # env steps of random actions by a brain that has learned nothing yet
@@ -22,8 +23,8 @@ WARMUP = 1_000  # env steps of random actions by a brain that has learned nothin
 class OnlineAgent:
     """An Agent that plans and explores; `study`, called after every step, makes the updates that are due.
 
-    It does not recall while it learns: the keys of its memory move with its encoder. They are made anew when an agent
-    that has finished learning opens the memory.
+    It is not led, and it does not recall while it learns: the keys of its memory move with its encoder. They are made
+    anew when an agent that has finished learning opens the memory.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class OnlineAgent:
         study: StudyConfig | None = None,
     ) -> None:
         self.brain, self.store = brain, store
-        self.agent = AmiAgent(brain, replace(config, recalled=0), seed)
+        self.agent = AmiAgent(brain, replace(config, recalled=0, ways=WayConfig(use=False)), seed)
         study = study or StudyConfig(ratio=0.5)
         spec = environment.spec
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)

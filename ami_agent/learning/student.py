@@ -15,6 +15,8 @@ from ami_agent.learning.learner import Learner
 from ami_agent.memory.replay import Replay
 from ami_agent.protocols import Batch, Episode
 
+OWN = 0.2  # share of the most that the median decision moves what is achieved by, if that is the agent's own place
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -111,6 +113,15 @@ class Student:
         self.fitted = self.replay.steps
         seen = {name: value[:, 0] for name, value in first.observation.items()}
         self.brain.model.fit(seen, first.reward, keep=self.brain.updates > 0)
+        if self.brain.spec.goals:
+            self.brain.stride = self._stride()
+
+    def _stride(self) -> float:
+        """See `Brain`."""
+        moments = self.replay.sample(min(4096, self.replay.steps), np.random.default_rng(0))
+        achieved = self.replay.read(moments, 1).observation["achieved_goal"].numpy()
+        middle, most = np.quantile(np.linalg.norm(np.diff(achieved, axis=1), axis=-1), (0.5, 0.9))
+        return float(most) if middle > OWN * most else 0.0
 
     def _batch(self) -> Batch:
         """Replay windows, a share of them with a goal that was reached later."""

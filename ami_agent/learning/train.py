@@ -30,6 +30,7 @@ from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.planning.cem import CEMConfig
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
@@ -126,6 +127,7 @@ class Training:
             student.load(own, students[name])
             student.replay = replay
         self.brain.steps, self.environment.void = int(meta["steps"]), int(meta.get("void", 0))
+        self.brain.stride = float(meta.get("stride", 0.0))
 
     def learn(self, stop: Stop) -> bool:
         """Live and learn until `config.steps`; False if `stop` asked to end before."""
@@ -158,7 +160,10 @@ class Training:
 
     def _explorer(self, brain: Brain, numbers: np.random.Generator) -> Explorer:
         """Who gathers experience for a student."""
-        mind, seed = AgentConfig(planner=self.config.planner, recalled=0), int(numbers.integers(2**31))
+        mind, seed = (
+            AgentConfig(planner=self.config.planner, recalled=0, ways=WayConfig(use=False)),
+            int(numbers.integers(2**31)),
+        )
         return Explorer(brain, numbers, AmiAgent(brain, mind, seed) if self.config.plan else None)
 
     def _study(self, decisions: int, explorers: list[Explorer]) -> dict[str, float]:

@@ -1,0 +1,205 @@
+"""Places that were seen and the ways between them: a graph over remembered moments.
+
+A landmark is a moment, kept with all that was sensed at it. A way from it costs what the agent's own critics say that
+it costs to get from there to what was achieved elsewhere, if that is near and they say that nothing is in between; a
+way that was gone is one in any case. After Search on the Replay Buffer (Eysenbach et al. 2019). The frontier, ways
+that lead where nobody has been, is what makes it explore.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import KDTree
+
+from ami_agent.memory.rows import Rows
+
+Senses = dict[str, np.ndarray]
+Costs = Callable[[Senses, np.ndarray], np.ndarray]  # senses (n, *shape), goals (n, G) -> costs (n,), above 0
+
+TRUST = 1.5  # a way is believed if it costs up to this many times what its length costs where nothing is in between
+RAISED = 4.0  # what the cost of a way that failed is multiplied by
+
+
+class Landmarks:
+    """Landmarks of one place, found and linked as moments come.
+
+    Args:
+        costs: of getting from moments to goals.
+        size: G, of a goal.
+        spacing: distance between landmarks, in the units of goals.
+        reach: the longest way.
+    """
+
+    def __init__(self, costs: Costs, size: int, spacing: float, reach: float) -> None:
+        self.spacing, self.reach = spacing, reach
+        self._costs, self._ring = costs, reach * directions(size)
+        self._senses: dict[str, Rows] = {}
+        self._places = Rows((size,), np.float64)
+        self._frontier = Rows((len(self._ring),), np.float64)  # cost of each way along the ring; infinite if it is none
+        self._easiest = Rows((), np.float64)  # of them
+        self._seen: dict[tuple[int, int], float] = {}  # from landmark to landmark: what the critics say that it costs
+        self._gone: dict[tuple[int, int], float] = {}  # the same of ways that were gone, which count in any case
+        self._failures = Rows((2 * size,), np.float64)  # from where, to where
+        self._tree: KDTree | None = None
+        self._known: tuple[bytes, np.ndarray, np.ndarray] | None = None  # the goal of the last search, what it found
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def places(self) -> np.ndarray:
+        """(n, G): what was achieved at each landmark."""
+        return self._places.view
+
+    @property
+    def ways(self) -> dict[tuple[int, int], float]:
+        """From landmark to landmark: what it costs."""
+        return {way: cost for way, cost in (self._seen | self._gone).items() if np.isfinite(cost)}
+
+    def see(self, senses: Senses, sought: np.ndarray | None = None) -> int:
+        """The landmark that stands for a moment, each (*shape,); a new one if none is near, or if this is where a place
+        was sought (G,) that no landmark stands for yet."""
+        place = senses["achieved_goal"].astype(np.float64)
+        away = np.linalg.norm(self.places - place, axis=1)
+        known = len(self) > 0 and away.min() <= self.spacing and (sought is None or not self._new(sought))
+        return int(away.argmin()) if known else self._add(senses, place)
+
+    def gone(self, start: int, end: int) -> None:
+        """A way that was gone is one, both ways as far as one can tell, and costs what its length does."""
+        length = float(np.linalg.norm(self.places[start] - self.places[end]))
+        for way in ((start, end), (end, start)):
+            self._gone.setdefault(way, self._rate * length)
+        self._known = None
+
+    def failed(self, start: int, place: np.ndarray) -> None:
+        """One set out from a landmark and did not get to a place (G,): from around here no way leads there any more,
+        and one that was gone costs more."""
+        self._failures.append(np.concatenate([self.places[start], place])[None])
+        for end in np.flatnonzero(np.linalg.norm(self.places - place, axis=1) <= self.spacing).tolist():
+            if (start, end) in self._gone:
+                self._gone[start, end] *= RAISED
+        self._known = None
+
+    def choose(self, senses: Senses, start: int, goal: np.ndarray) -> np.ndarray:
+        """Where to go first on the way to a goal (G,), from a moment, each (*shape,), for which the landmark `start`
+        stands: a place (G,), in the end the goal; the goal, too, where no way is seen."""
+        here = senses["achieved_goal"].astype(np.float64)
+        if np.isfinite(self._trusted(_repeated(senses, 1), here, goal[None])[0]):
+            return goal
+        self._look(senses, start)
+        following, exits = self._search(goal)
+        onward = following[start]
+        if onward < 0:
+            return goal
+        return exits[start] if onward == len(self) else self.places[onward]
+
+    @property
+    def _rate(self) -> float:
+        """What a unit of length costs where nothing is in between: the median over landmarks of their easiest way."""
+        return float(np.median(self._easiest.view)) / self.reach
+
+    def _add(self, senses: Senses, place: np.ndarray) -> int:
+        """A new landmark, and the ways to it from those near it."""
+        index, near = len(self), np.flatnonzero(np.linalg.norm(self.places - place, axis=1) <= self.reach)
+        back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
+        self._seen |= {(other, index): cost for other, cost in zip(near.tolist(), back, strict=True)}
+        for name, value in senses.items():
+            self._senses.setdefault(name, Rows(value.shape, value.dtype)).append(value[None])
+        self._places.append(place[None])
+        self._frontier.append(np.full((1, len(self._ring)), np.inf))
+        self._easiest.append(np.array([self._costs(_repeated(senses, len(self._ring)), place + self._ring).min()]))
+        self._tree = None
+        self._look(senses, index)
+        return index
+
+    def _look(self, senses: Senses, at: int) -> None:
+        """Which ways there are from a landmark, as seen from a moment that it stands for."""
+        away = np.linalg.norm(self.places - self.places[at], axis=1)
+        near = np.flatnonzero((away <= self.reach) & (away > 0))
+        ends = np.concatenate([self._rings()[at], self.places[near]])
+        cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends)
+        self._frontier.view[at] = cost[: len(self._ring)]
+        for end, seen in zip(near.tolist(), cost[len(self._ring) :], strict=True):
+            self._seen[at, end] = seen
+        self._known = None
+
+    def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Costs of ways from moments at (n, G) or (G,) to (n, G); infinite if too long, if something is in between, or
+        if a way like that failed."""
+        if not len(end):
+            return np.empty(0)
+        cost = self._costs(senses, end)
+        length = np.linalg.norm(end - start, axis=-1)
+        most = TRUST * self._rate * np.maximum(length, self.spacing)
+        return np.where(
+            (length <= self.reach + self.spacing) & (cost <= most) & ~self._failed_before(start, end), cost, np.inf
+        )
+
+    def _failed_before(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Whether a way like that from (..., G) to (..., G) failed, (...,) bool."""
+        left, sought = np.split(self._failures.view, 2, axis=1)
+        like = np.linalg.norm(start[..., None, :] - left, axis=-1) <= self.reach / 2
+        return (like & (np.linalg.norm(end[..., None, :] - sought, axis=-1) <= self.spacing)).any(-1)
+
+    def _search(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The landmark to go to from each, (n,): n where it is time to leave them all, -1 where there is no way; and
+        where they are left for, (n, G): the goal, or a place of the frontier, from where it is straight on.
+
+        One search backwards for a goal, kept until something changes.
+        """
+        key = goal.tobytes()
+        if self._known is None or self._known[0] != key:
+            cost, exits = self._exits(goal)
+            last, n = np.flatnonzero(np.isfinite(cost)), len(self)
+            ways = [(*way, cost) for way, cost in self.ways.items()]
+            start, end, length = np.array(ways, np.float64).reshape(-1, 3).T
+            ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
+            lengths = np.append(length, cost[last])
+            back = csr_array((lengths, (ends.astype(int), starts.astype(int))), shape=(n + 1, n + 1))
+            following = dijkstra(back, indices=n, return_predecessors=True)[1][:n]
+            self._known = key, following, exits
+        return self._known[1:]
+
+    def _exits(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What it costs to get to a goal from each landmark without another, (n,), and by which place, (n, G)."""
+        rings = self._rings()
+        leads = self._new(rings) & ~self._failed_before(self.places[:, None], rings)
+        out = np.where(leads, self._frontier.view + self._rate * np.linalg.norm(rings - goal, axis=2), np.inf)
+        by, cost = rings[np.arange(len(self)), out.argmin(1)], out.min(1)
+        near = np.flatnonzero(np.linalg.norm(self.places - goal, axis=1) <= self.reach)
+        direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))
+        better = near[direct <= cost[near]]
+        by[better] = goal
+        cost[near] = np.minimum(cost[near], direct)
+        return cost, by
+
+    def _rings(self) -> np.ndarray:
+        """(n, K, G): where the ways of the frontier lead."""
+        return self.places[:, None] + self._ring
+
+    def _new(self, points: np.ndarray) -> np.ndarray:
+        """Which points (..., G) no landmark stands for, (...,) bool."""
+        if self._tree is None:
+            self._tree = KDTree(self.places)
+        return self._tree.query(points)[0] > self.spacing
+
+    def _at(self, landmarks: np.ndarray) -> Senses:
+        """What was sensed at landmarks (n,), each (n, *shape)."""
+        return {name: rows.view[landmarks] for name, rows in self._senses.items()}
+
+
+def directions(size: int) -> np.ndarray:
+    """(K, G) unit vectors: along the axes, and in up to three dimensions the diagonals as well."""
+    if size > 3:
+        return np.concatenate([np.eye(size), -np.eye(size)])
+    steps = np.array([step for step in itertools.product((-1.0, 0.0, 1.0), repeat=size) if any(step)])
+    return steps / np.linalg.norm(steps, axis=1, keepdims=True)
+
+
+def _repeated(senses: Senses, times: int) -> Senses:
+    return {name: np.repeat(value[None], times, 0) for name, value in senses.items()}

@@ -1,0 +1,63 @@
+"""Finding a way where the agent's own plans do not reach: sub-goals from what it remembers of a place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ami_agent.errors import UsageError, check_ranges
+from ami_agent.memory.landmarks import Landmarks, Senses
+
+
+@dataclass(frozen=True)
+class WayConfig:
+    use: bool = True
+    """Find ways over remembered places, where what is achieved is the agent's own place."""
+    spacing: float = 4.0
+    """Distance between landmarks, in strides: what a decision moves the agent by, at most."""
+    reach: float = 12.0
+    """How far a sub-goal may be, in strides."""
+    patience: int = 20
+    """Decisions after which a sub-goal that was not got to is given up, and the way there believed less."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6), "patience": (1, 10**6)})
+        if self.reach <= self.spacing:
+            raise UsageError(f"ways.reach must be more than ways.spacing: {self.reach}, {self.spacing}")
+
+
+class Wayfinder:
+    """Leads the agent in one world, sub-goal by sub-goal.
+
+    Args:
+        landmarks: of the place that it is in.
+        patience: decisions after which a sub-goal that was not got to is given up.
+    """
+
+    def __init__(self, landmarks: Landmarks, patience: int) -> None:
+        self.landmarks, self._patience = landmarks, patience
+        self._at = -1  # the landmark where one is
+        self._left = -1  # the landmark from which one set out
+        self._goal = self._target = np.empty(0)
+        self._age = 0  # decisions since one set out
+
+    def lead(self, senses: Senses) -> np.ndarray:
+        """From a moment, each sense (*shape,), the place (G,) to go to now on the way to its desired goal."""
+        goal, here = senses["desired_goal"].astype(np.float64), senses["achieved_goal"]
+        arrived = self._at >= 0 and bool(np.linalg.norm(self._target - here) < self.landmarks.spacing)
+        at = self.landmarks.see(senses, self._target if arrived else None)
+        if self._at not in (-1, at):
+            self.landmarks.gone(self._at, at)
+        begun, self._at = self._at >= 0 and bool((goal == self._goal).all()), at
+        if not begun or arrived or self._gives_up():
+            self._target, self._left = self.landmarks.choose(senses, at, goal), at
+            self._goal, self._age = goal, 0
+        self._age += 1
+        return self._target
+
+    def _gives_up(self) -> bool:
+        if self._age < self._patience:
+            return False
+        self.landmarks.failed(self._left, self._target)
+        return True

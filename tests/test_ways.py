@@ -1,0 +1,127 @@
+"""Ways over remembered places: a walker with walls around it, whose critics see no farther than the next wall."""
+
+import numpy as np
+import pytest
+
+from ami_agent.errors import UsageError
+from ami_agent.memory.landmarks import Landmarks, directions
+from ami_agent.memory.wayfinder import WayConfig, Wayfinder
+
+STRIDE = 0.1
+U = [((-1, -1), (1.1, -1)), ((1, -1.1), (1, 1.1)), ((1.1, 1), (-1, 1))]  # a pocket, open to the left
+
+
+def crosses(start, end, walls):
+    """(n, 2), (n, 2) -> (n,) bool: whether the straight way meets a wall."""
+
+    def side(a, b, c):
+        return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+
+    met = np.zeros(len(start), bool)
+    for one, two in walls:
+        a, b = np.float64(one), np.float64(two)
+        apart = side(a, b, start) * side(a, b, end) < 0
+        met |= apart & (side(start, end, a) * side(start, end, b) < 0)
+    return met
+
+
+class Walker:
+    """Goes straight towards where it is sent; walls stop it."""
+
+    def __init__(self, walls, start, doubt=1.0):
+        self.walls, self.here, self.asked = walls, np.float64(start), 0
+        self.doubt = doubt  # what it believes a way through a wall to cost, times its length
+
+    def costs(self, senses, goals):
+        self.asked += len(goals)
+        length = np.linalg.norm(goals - senses["achieved_goal"], axis=1)
+        blocked = crosses(senses["achieved_goal"].astype(float), goals.astype(float), self.walls)
+        return np.maximum(7.0 * length * np.where(blocked, self.doubt, 1.0), 1e-3)
+
+    def see(self, goal):
+        return {"achieved_goal": np.float32(self.here), "desired_goal": np.float32(goal)}
+
+    def go(self, target):
+        step = target - self.here
+        after = self.here + step * min(1.0, STRIDE / max(np.linalg.norm(step), 1e-9))
+        if not crosses(self.here[None], after[None], self.walls)[0]:
+            self.here = after
+
+    def walk(self, guide, goal, steps=400):
+        """Decisions until it is at the goal, None if it never is."""
+        for t in range(steps):
+            if np.linalg.norm(self.here - goal) < 0.2:
+                return t
+            self.go(guide.lead(self.see(goal)) if guide else np.float64(goal))
+        return None
+
+
+def place(walker):
+    return Landmarks(walker.costs, 2, 4 * STRIDE, 12 * STRIDE)
+
+
+def test_straight_on_where_nothing_is_between():
+    walker = Walker([], (0, 0))
+    assert walker.walk(Wayfinder(place(walker), 20), (3.0, 0.5)) < 40
+
+
+@pytest.mark.parametrize("doubt", [5.0, 1.0])  # critics that see walls, and such as do not: then ways fail
+def test_out_of_a_pocket(doubt):
+    goal = (2.0, 0.0)
+    assert Walker(U, (0, 0)).walk(None, goal) is None
+    walker = Walker(U, (0, 0), doubt)
+    assert walker.walk(Wayfinder(place(walker), 20), goal, 600 if doubt > 1 else 2000) is not None
+
+
+def test_what_was_seen_of_a_place_makes_the_next_way_shorter():
+    walker = Walker(U, (0, 0), 5.0)
+    landmarks, goal = place(walker), (2.0, 0.0)
+    first = walker.walk(Wayfinder(landmarks, 20), goal)
+    walker.here = np.zeros(2)
+    second = walker.walk(Wayfinder(landmarks, 20), goal)
+    assert second < first and second <= 1.4 * 52  # the shortest way round a corner is 52 strides
+
+
+def test_ways_back_are_believed_where_one_has_gone():
+    walker = Walker([], (0, 0))
+    landmarks = place(walker)
+    guide = Wayfinder(landmarks, 20)
+    walker.walk(guide, (2.0, 0.0))
+    ways = landmarks.ways
+    assert ways and all((end, start) in ways for start, end in ways)
+    gaps = [np.linalg.norm(landmarks.places[i] - landmarks.places[j]) for i, j in ways if i != j]
+    assert min(gaps) > landmarks.spacing - 1e-6 and max(gaps) <= landmarks.reach + landmarks.spacing
+
+
+def test_a_search_is_kept_until_something_changes():
+    walker = Walker([], (0, 0))
+    landmarks, goal = place(walker), np.array([5.0, 5.0])
+    assert landmarks.see(walker.see(goal)) == landmarks.see(walker.see(goal)) == 0
+    landmarks.choose(walker.see(goal), 0, goal)
+    asked = walker.asked
+    assert landmarks._search(goal)[1] is landmarks._search(goal)[1] and walker.asked == asked
+    walker.here = np.array([1.0, 0.0])
+    landmarks.see(walker.see(goal))
+    assert np.linalg.norm(landmarks.choose(walker.see(goal), 0, goal) - goal) < np.linalg.norm(goal)
+
+
+def test_where_no_way_is_seen_the_goal_itself_is_tried():
+    walker = Walker([], (0, 0))
+    landmarks, goal = place(walker), np.array([5.0, 5.0])
+    at = landmarks.see(walker.see(goal))
+    for way in landmarks._rings()[at]:
+        assert (landmarks.choose(walker.see(goal), at, goal) != goal).any()
+        landmarks.failed(at, way)
+    assert (landmarks.choose(walker.see(goal), at, goal) == goal).all()
+
+
+@pytest.mark.parametrize(("size", "ways"), [(1, 2), (2, 8), (3, 26), (5, 10)])
+def test_directions_are_unit_vectors_all_around(size, ways):
+    around = directions(size)
+    assert around.shape == (ways, size) and np.allclose(np.linalg.norm(around, axis=1), 1)
+    assert np.allclose(around.sum(0), 0)
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(UsageError, match="more than ways.spacing"):
+        WayConfig(spacing=5, reach=5)
