@@ -13,9 +13,9 @@ from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.memory.landmarks import Landmarks
+from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.memory.wayfinder import WayConfig, Wayfinder
+from ami_agent.memory.wayfinder import WayConfig, Ways
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
@@ -53,6 +53,8 @@ class AmiAgent:
         brain: what it has learned.
         seed: of its planner.
         store: where its episodes go and its memories come from; None for an agent without memory.
+        place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
+            shows the way. None where each episode may have a place of its own.
         device: where it thinks.
     """
 
@@ -63,6 +65,7 @@ class AmiAgent:
         seed: int = 0,
         store: EpisodeStore | None = None,
         device: str = "cpu",
+        place: str | None = None,
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
         self.model = brain.model.to(device).eval()
@@ -79,38 +82,23 @@ class AmiAgent:
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
-        self._guides: list[Wayfinder] = []  # a world each, where ways are found
+        self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
+        self._place = place
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._step) != len(done):
             self._episode, self._step, self._plan = np.zeros(len(done), np.int64), np.zeros(len(done), np.int64), None
-            self._guides = [self._guide() for _ in done] if self.config.ways.use and self.brain.finds_ways else []
         self._episode[done] += 1
         self._step[done] = 0
-        if self._guides:
-            for i in np.flatnonzero(done):
-                self._guides[i] = self._guide()
+        if self.ways is not None:
+            self.ways.reset(done)
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        latent = self.brain.perceive(self._led(observation))
+        latent = self.brain.perceive(observation if self.ways is None else self.ways.lead(observation))
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
         self._step += 1
         return action.cpu().numpy()
-
-    def _guide(self) -> Wayfinder:
-        """For an episode in a place that was never seen."""
-        ways, stride = self.config.ways, self.brain.stride
-        size = self.brain.spec.senses["desired_goal"][0]
-        return Wayfinder(Landmarks(self.brain.costs, size, ways.spacing * stride, ways.reach * stride), ways.patience)
-
-    def _led(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The observation with the next sub-goal of each world as its goal."""
-        if not self._guides:
-            return observation
-        moments = [{name: value[i] for name, value in observation.items()} for i in range(len(self._guides))]
-        goals = [guide.lead(moment) for guide, moment in zip(self._guides, moments, strict=True)]
-        return {**observation, "desired_goal": np.stack(goals).astype(np.float32)}
 
     @torch.inference_mode()
     def decide(self, latent: Tensor) -> Tensor:
@@ -144,6 +132,9 @@ class AmiAgent:
         known = self.look_back(episode)
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
+            if self.ways is not None and self.ways.place is not None and self._place is not None:
+                failures = {"ways": self.ways.place.failures}
+                write_note(self.store, self.brain.spec.environment, self._place, "failures", failures)
         return known
 
     @torch.no_grad()
@@ -172,6 +163,19 @@ class AmiAgent:
         for episode_id, episode in fresh if store.read_only else ():
             memory.add(episode_id, episode)
         return memory
+
+    def _open_ways(self, task: str | None) -> Ways:
+        """Ways over places never seen or, with a task whose place stays the same, over what is remembered of it."""
+        environment, size = self.brain.spec.environment, self.brain.spec.senses["desired_goal"][0]
+        ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways)
+        if task is not None:
+            place = ways.stay()
+            if self.store is not None:
+                for _, episode in self.store.episodes(environment=environment, task=task):
+                    if self._fits(episode):
+                        place.relive(episode.observation)
+                place.remember_failures(read_note(self.store, environment, task, "failures").get("ways"))
+        return ways
 
     def _fits(self, episode: Episode) -> bool:
         """Whether an episode was lived with the senses and actions of this brain."""

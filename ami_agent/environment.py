@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import sys
 import traceback
@@ -56,12 +57,14 @@ class Environment:
         found = find(name)
         kept = kept_as(found.id, repeat)
         self.name, self.id, self.n = name, found.id, n
-        options = _limited(found, options or {})
+        self.task = json.dumps(options, sort_keys=True, default=str) if options else ""
+        given, options = options or {}, _limited(found, options or {})
         self._vector = _make_vector(found, n, options, repeat)
         space = self._vector.single_action_space
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
         ours = registry.is_ours(found)
+        self.stays = not ours or registry.task_of(found.id, given).sessions  # whether episodes are in the same place
         self._source: Any = self.vector if ours else self.vector.envs[0].unwrapped  # type: ignore[attr-defined]
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape

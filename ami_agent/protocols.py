@@ -51,6 +51,7 @@ class Episode:
     latent: np.ndarray | None = None  # (T+1, D) float32, by the encoder `encoder`
     encoder: str = ""  # identity of the encoder that made `latent`
     surprise: np.ndarray | None = None  # (T,) float32, one-step prediction error
+    task: str = ""  # the environment's options, as JSON, where it was given any
 
     def __len__(self) -> int:
         return len(self.action)

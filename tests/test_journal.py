@@ -30,7 +30,7 @@ def store(tmp_path):
 
 
 def steps_of(episode: Episode) -> list[Step]:
-    key = episode.environment, episode.session, episode.seed
+    key = episode.environment, episode.task, episode.session, episode.seed
     steps = [Step(key, 0, {name: value[0] for name, value in episode.observation.items()})]
     for t, (action, reward) in enumerate(zip(episode.action, episode.reward, strict=True), start=1):
         seen, last = {name: value[t] for name, value in episode.observation.items()}, t == len(episode)
@@ -128,7 +128,7 @@ from ami_agent.memory.store import EpisodeStore
 class Told(Journal):
     def write(self, steps):
         super().write(steps)
-        print(*(f"{step.episode[2]}/{step.t}" for step in steps), flush=True)
+        print(*(f"{step.episode[3]}/{step.t}" for step in steps), flush=True)
 store, base = EpisodeStore(sys.argv[1]), int(sys.argv[2])
 journal = Told(store)
 journal.recover()

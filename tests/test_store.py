@@ -25,26 +25,23 @@ def test_a_success_that_is_not_told_is_neither(store):
     assert store.verify() == []
 
 
-FIRST_EPISODE_TABLE = """CREATE TABLE episode (
+OLD_EPISODE_TABLE = """CREATE TABLE episode (
     id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
-    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER NOT NULL, terminated INTEGER NOT NULL,
+    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER, terminated INTEGER NOT NULL,
     truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT"""
 
 
 def of_schema(store: EpisodeStore, version: int) -> None:
     """Make the store's file what version 1 or 2 wrote, and close it."""
-    store._db.execute("DROP TABLE tail")
-    store._db.execute(f"PRAGMA user_version = {version}")
-    if version == 1:
-        with_every_success_told(store)
-    store.close()
-
-
-def with_every_success_told(store: EpisodeStore) -> None:
+    for table in ("tail", "note"):
+        store._db.execute(f"DROP TABLE {table}")
     store._db.execute("ALTER TABLE episode RENAME TO later")
-    store._db.execute(FIRST_EPISODE_TABLE)
-    store._db.execute("INSERT INTO episode SELECT * FROM later")
+    told = " NOT NULL" if version == 1 else ""
+    store._db.execute(OLD_EPISODE_TABLE.replace("success INTEGER,", f"success INTEGER{told},"))
+    store._db.execute(f"INSERT INTO episode SELECT {database.FACTS}, checksum FROM later")
     store._db.execute("DROP TABLE later")
+    store._db.execute(f"PRAGMA user_version = {version}")
+    store.close()
 
 
 @pytest.mark.parametrize("version", [1, 2])

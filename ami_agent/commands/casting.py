@@ -118,7 +118,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             brain.save(learned_path(folder, environment.spec.environment))
 
         return Cast(online, brain, origin, store, journal, before, online.remember, online.study, save)
-    agent = AmiAgent(brain, config.mind, config.seed, store, device)
+    place = environment.task if environment.stays else None
+    agent = AmiAgent(brain, config.mind, config.seed, store, device, place)
     return Cast(agent, brain, origin, store, journal, before, agent.remember)
 
 

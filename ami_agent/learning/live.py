@@ -17,6 +17,7 @@ class World(Protocol):
 
     n: int
     spec: Spec
+    task: str
     tells_success: bool
 
     def reset(self, mask: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]: ...
@@ -55,7 +56,8 @@ def live(
             observation = environment.reset(done, [begun.get(i, 0) for i in range(n)])
             agent.reset(done)
             for i, seed in begun.items():
-                lived[i] = [Step((environment.spec.environment, session, seed), 0, _of(observation, i))]
+                name = environment.spec.environment, environment.task, session, seed
+                lived[i] = [Step(name, 0, _of(observation, i))]
                 fresh += lived[i]
         action = agent.act(observation)
         observation, reward, terminated, truncated, info = environment.step(action)

@@ -32,7 +32,7 @@ class OwnGoals:
                 f"{environment.id} has no goals (achieved_goal and desired_goal among its senses, and compute_reward): "
                 "without reward only such environments can be learned"
             )
-        self.n, self.spec, self.tells_success = environment.n, environment.spec, False
+        self.n, self.spec, self.task, self.tells_success = environment.n, environment.spec, environment.task, False
         self._environment, self._remembered = environment, remembered
         self._goals = np.zeros((self.n, *self.spec.senses["desired_goal"]), np.float32)
 

@@ -16,12 +16,14 @@ APPLICATION_ID = 0x414D4945  # "AMIE"
 SCHEMA_VERSION = 3
 # Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
 # out (an index needs no pictures). Latents stand apart, keyed by encoder, so that vectors of two encoders never mix.
-# A success of NULL: the environment does not tell. The tail holds the steps of episodes that still go on.
+# A success of NULL: the environment does not tell. The task is the environment's options, none in what older
+# versions kept. The tail holds the steps of episodes that still go on; a note, what is known of a task.
 SCHEMA = """
 CREATE TABLE episode (
     id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
     steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER, terminated INTEGER NOT NULL,
-    truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, checksum BLOB NOT NULL) STRICT;
+    truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, task TEXT NOT NULL,
+    checksum BLOB NOT NULL) STRICT;
 CREATE TABLE chunk (
     episode INTEGER NOT NULL, part TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (episode, part)) STRICT;
@@ -29,25 +31,34 @@ CREATE TABLE latent (
     episode INTEGER NOT NULL, encoder TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (episode, encoder)) STRICT;
 CREATE TABLE tail (
-    environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL, t INTEGER NOT NULL,
-    checksum BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (environment, session, seed, t)) STRICT;
+    environment TEXT NOT NULL, task TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL, t INTEGER NOT NULL,
+    checksum BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (environment, task, session, seed, t)) STRICT;
+CREATE TABLE note (
+    environment TEXT NOT NULL, task TEXT NOT NULL, name TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (environment, task, name)) STRICT;
 """
-TAIL = f"CREATE TABLE tail{SCHEMA.split('CREATE TABLE tail')[1]}"
-SECOND_SCHEMA = SCHEMA.replace(TAIL, "")
+LATER = f"CREATE TABLE tail{SCHEMA.split('CREATE TABLE tail')[1]}"  # tables that came with version 3
+SECOND_SCHEMA = SCHEMA.replace(LATER, "").replace(" task TEXT NOT NULL,\n    checksum", " checksum")
 FIRST_SCHEMA = SECOND_SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # every success told
 SCHEMAS = {1: FIRST_SCHEMA, 2: SECOND_SCHEMA, 3: SCHEMA}
-# From each version to the next. A new table is made by the schema's own words, for `connect` compares them; ids go on
-# where they were.
-MIGRATIONS = {
-    1: f"""
+
+
+def _renewed(schema: str, columns: str) -> str:
+    """Statements that make the episode table anew by the schema's own words, for `connect` compares them; ids go on."""
+    counted = "(SELECT seq FROM sqlite_sequence WHERE name = 'episode_before')"
+    return f"""
 ALTER TABLE episode RENAME TO episode_before;
-{SCHEMA.split(";")[0]};
-INSERT INTO episode SELECT * FROM episode_before;
-UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'episode_before') WHERE name = 'episode';
+{schema.split(";")[0]};
+INSERT INTO episode SELECT {columns} FROM episode_before;
+UPDATE sqlite_sequence SET seq = {counted} WHERE name = 'episode';
 DROP TABLE episode_before;
-PRAGMA user_version=2;
-""",
-    2: f"{TAIL}; PRAGMA user_version=3;",
+"""
+
+
+FACTS = "id, environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created"
+MIGRATIONS = {  # from each version to the next
+    1: f"{_renewed(SECOND_SCHEMA, '*')} PRAGMA user_version=2;",
+    2: _renewed(SCHEMA, f"{FACTS}, '', checksum") + LATER + "PRAGMA user_version=3;",
 }
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 
@@ -134,12 +145,12 @@ def judge(path: Path) -> None:
         raise DamagedMemory(path, "the file is empty (zero bytes)")
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise DamagedMemory(path, "its header is not that of a memory")
-    application, version = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
+    application, schema = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
     if application != APPLICATION_ID:
         raise DamagedMemory(path, f"the file belongs to another application (id {application:#x})")
-    if not 1 <= version <= SCHEMA_VERSION:
-        age = "a newer" if version > SCHEMA_VERSION else "an unknown"
-        raise DamagedMemory(path, f"it has {age} schema {version}, this ami-agent reads 1 to {SCHEMA_VERSION}")
+    if not 1 <= schema <= SCHEMA_VERSION:
+        age = "a newer" if schema > SCHEMA_VERSION else "an unknown"
+        raise DamagedMemory(path, f"it has {age} schema {schema}, this ami-agent reads 1 to {SCHEMA_VERSION}")
     page = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
     if expected > size and not unclean(path):
@@ -170,7 +181,7 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     try:
         db.text_factory = _text
         db.execute("PRAGMA synchronous=FULL")  # in WAL mode: each commit is on the disk when it returns
-        if not read_only and _version(db) < SCHEMA_VERSION:
+        if not read_only and version(db) < SCHEMA_VERSION:
             _migrate(db, path)
         _check_tables(db, path)
     except BaseException as error:
@@ -182,7 +193,7 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     return db
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version(db: sqlite3.Connection) -> int:
     """Of the schema. What `judge` saw in the header may be behind what still stands in the log."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
@@ -190,7 +201,7 @@ def _version(db: sqlite3.Connection) -> int:
 def _check_tables(db: sqlite3.Connection, path: Path) -> None:
     """Raise DamagedMemory unless every table of the file's schema is there, word for word."""
     found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
-    missing = [sql.split()[2] for sql in _statements(SCHEMAS[_version(db)]) if sql not in found]
+    missing = [sql.split()[2] for sql in _statements(SCHEMAS[version(db)]) if sql not in found]
     if missing:
         raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
 
@@ -201,12 +212,12 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     Whatever comes between, the file is of the one version or the other. Rows keep their checksums, which do not depend
     on the schema. Raises DamagedMemory for rows that cannot be copied.
     """
-    _keep_copy(db, path.with_name(f"{path.name}.schema-{_version(db)}"))
+    _keep_copy(db, path.with_name(f"{path.name}.schema-{version(db)}"))
     db.execute("BEGIN IMMEDIATE")
     try:
-        while (version := _version(db)) < SCHEMA_VERSION:  # another process may have been first
+        while (old := version(db)) < SCHEMA_VERSION:  # another process may have been first
             _check_tables(db, path)
-            for statement in _statements(MIGRATIONS[version]):
+            for statement in _statements(MIGRATIONS[old]):
                 db.execute(statement)
         db.execute("COMMIT")
     except BaseException as error:

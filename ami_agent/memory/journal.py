@@ -18,6 +18,7 @@ from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
+EPISODE = "environment = ? AND task = ? AND session = ? AND seed = ?"
 SYNC_EVERY = 32  # writes; those between survive the end of the process, and from the next sync on a power cut as well
 
 
@@ -25,7 +26,7 @@ SYNC_EVERY = 32  # writes; those between survive the end of the process, and fro
 class Step:
     """One moment of an episode: how it was come to, and what was seen there. Nothing was done before the first."""
 
-    episode: tuple[str, str, int]  # its environment, session and seed, which tell it from others
+    episode: tuple[str, str, str, int]  # its environment, task, session and seed, which tell it from others
     t: int  # of the observation: 0 to T
     observation: dict[str, np.ndarray]  # each of its sense's shape
     action: np.ndarray | None = None  # (A,), from t-1 to t
@@ -38,10 +39,11 @@ class Step:
 def whole(steps: Sequence[Step]) -> Episode:
     """The episode of these moments, T+1 of them in order; one that no step ended is truncated."""
     first, later = steps[0], steps[1:]
-    environment, session, seed = first.episode
+    environment, task, session, seed = first.episode
     told = [step.success for step in later if step.success is not None]
     return Episode(
         environment=environment,
+        task=task,
         observation={name: np.stack([step.observation[name] for step in steps]) for name in first.observation},
         action=np.stack([step.action for step in later if step.action is not None]).astype(np.float32),
         reward=np.array([step.reward for step in later], np.float32),
@@ -67,29 +69,24 @@ class Journal:
             rows.append((*key, digest(f"tail/{key}", data), data))
         self._writes += 1
         with self._store.transaction(durable=self._writes % SYNC_EVERY == 0) as db:
-            db.executemany(
-                "INSERT OR REPLACE INTO tail (environment, session, seed, t, checksum, data) VALUES (?,?,?,?,?,?)", rows
-            )
+            insert = "INSERT OR REPLACE INTO tail (environment, task, session, seed, t, checksum, data) VALUES "
+            db.executemany(f"{insert} (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def forget(self, steps: Sequence[Step]) -> None:
         """Let go of what is still kept of the episodes of these steps: those that nobody is to remember."""
         if not steps:
             return
         with self._store.transaction(durable=False) as db:
-            db.executemany(
-                "DELETE FROM tail WHERE environment = ? AND session = ? AND seed = ?", [step.episode for step in steps]
-            )
+            db.executemany(f"DELETE FROM tail WHERE {EPISODE}", [step.episode for step in steps])
 
     def recover(self) -> int:
         """Make episodes of what was lived of those that nobody ended, such as a process that was killed; how many.
 
         They end, as truncated, where their last readable step does.
         """
-        with self._store.transaction() as db:
-            query = "SELECT environment, session, seed FROM tail GROUP BY 1, 2, 3 ORDER BY min(rowid)"
-            keys = db.execute(query).fetchall()
+        query = "SELECT environment, task, session, seed FROM tail GROUP BY 1, 2, 3, 4 ORDER BY min(rowid)"
         found = 0
-        for key in keys:
+        for key in self._store.rows(query):
             steps = _readable(self._store, key)
             if len(steps) > 1:
                 self._store.append(whole(steps))
@@ -99,13 +96,11 @@ class Journal:
         return found
 
 
-def _readable(store: EpisodeStore, key: tuple[str, str, int]) -> list[Step]:
+def _readable(store: EpisodeStore, key: tuple[str, str, str, int]) -> list[Step]:
     """The steps of an episode up to the first that is missing or damaged."""
-    query = "SELECT t, checksum, data FROM tail WHERE environment = ? AND session = ? AND seed = ? ORDER BY t"
-    with store.transaction() as db:
-        rows = db.execute(query, key).fetchall()
+    query = f"SELECT t, checksum, data FROM tail WHERE {EPISODE} ORDER BY t"
     steps: list[Step] = []
-    for t, checksum, data in rows:
+    for t, checksum, data in store.rows(query, *key):
         whole = t == len(steps) and digest(f"tail/{(*key, t)}", data) == checksum
         try:
             steps.append(_unpack(key, t, data if whole else b""))
@@ -123,7 +118,7 @@ def _pack(step: Step) -> bytes:
     return pack({**senses, **done, **{name: np.asarray(value) for name, value in told.items()}})
 
 
-def _unpack(key: tuple[str, str, int], t: int, data: bytes) -> Step:
+def _unpack(key: tuple[str, str, str, int], t: int, data: bytes) -> Step:
     arrays = unpack(data)
     senses = {name.removeprefix("sense/"): array for name, array in arrays.items() if name.startswith("sense/")}
     success = bool(arrays["success"]) if "success" in arrays else None

@@ -85,6 +85,27 @@ class Landmarks:
                 self._gone[start, end] *= RAISED
         self._known = None
 
+    def relive(self, senses: Senses) -> None:
+        """Take in the moments of an episode, each (T+1, *shape)."""
+        at, places = -1, senses["achieved_goal"].astype(np.float64)
+        for t, place in enumerate(places):
+            if at >= 0 and np.linalg.norm(place - self.places[at]) <= self.spacing / 2:
+                continue  # still there
+            before, at = at, self.see({name: value[t] for name, value in senses.items()})
+            if before not in (-1, at):
+                self.gone(before, at)
+
+    @property
+    def failures(self) -> np.ndarray:
+        """(m, 2 G): from where, to where one did not get."""
+        return self._failures.view
+
+    def remember_failures(self, failures: np.ndarray | None) -> None:
+        """Take up `failures` of before, if there were any of this kind."""
+        if failures is not None and failures.shape[1:] == self._failures.view.shape[1:]:
+            self._failures.append(failures)
+            self._known = None
+
     def choose(self, senses: Senses, start: int, goal: np.ndarray) -> np.ndarray:
         """Where to go first on the way to a goal (G,), from a moment, each (*shape,), for which the landmark `start`
         stands: a place (G,), in the end the goal; the goal, too, where no way is seen."""

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 
 from ami_agent.errors import ArtefactError, MissingError
-from ami_agent.memory.database import DamagedMemory, connect, judge, named_errors, quick_check
+from ami_agent.memory.database import DamagedMemory, connect, judge, named_errors, quick_check, version
 from ami_agent.memory.database import create as create_file
 from ami_agent.memory.packing import check, digest, pack, unpack
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
-COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created"
+COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created, task"
 ENCODER = COLUMNS.split(", ").index("encoder")
 FILTERS = {
     "environment": "environment = ?",
+    "task": "task = ?",
     "session": "session = ?",
     "success": "success = ?",
     "encoder": "id IN (SELECT episode FROM latent WHERE encoder = ?)",
@@ -58,6 +59,7 @@ class EpisodeStore:
                 create_file(self.path)
             judge(self.path)
             self._db = connect(self.path, read_only)
+            self._columns = COLUMNS if version(self._db) > 2 else COLUMNS.replace("task", "''")
 
     def close(self) -> None:
         """Fold the log into the file and let go of it; closing twice is harmless."""
@@ -93,16 +95,18 @@ class EpisodeStore:
             int(episode.truncated),
             str(episode.encoder) if episode.latent is not None else "",
             time.time(),
+            str(episode.task),
         )
         with self.transaction():
-            insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            self._db.execute(insert, (*row, digest("episode", repr(row).encode())))
+            insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES ({', '.join('?' * (len(row) + 1))})"
+            self._db.execute(insert, (*row, _row_digest(row)))
             episode_id: int = self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
             self._put("chunk", "part", episode_id, "senses", senses)
             self._put("chunk", "part", episode_id, "steps", packed_steps)
             if episode.latent is not None:
                 self._put("latent", "encoder", episode_id, episode.encoder, pack({"latent": episode.latent}))
-            self._db.execute("DELETE FROM tail WHERE environment = ? AND session = ? AND seed = ?", row[:3])
+            lived = "environment = ? AND session = ? AND seed = ? AND task = ?"
+            self._db.execute(f"DELETE FROM tail WHERE {lived}", (*row[:3], row[-1]))
         return episode_id
 
     def set_latents(self, episode_id: int, latent: np.ndarray, encoder: str) -> None:
@@ -130,10 +134,8 @@ class EpisodeStore:
                 with suppress(DamagedMemory):  # a row that cannot be trusted stays as it is
                     row = list(self._row(episode_id))
                     row[ENCODER] = ""
-                    checksum = digest("episode", repr(tuple(row)).encode())
-                    self._db.execute(
-                        "UPDATE episode SET encoder = '', checksum = ? WHERE id = ?", (checksum, episode_id)
-                    )
+                    update = "UPDATE episode SET encoder = '', checksum = ? WHERE id = ?"
+                    self._db.execute(update, (_row_digest(tuple(row)), episode_id))
             return self._db.execute(drop, values).rowcount
 
     def read(self, episode_id: int, encoder: str | None = None, senses: bool = True) -> Episode:
@@ -154,6 +156,7 @@ class EpisodeStore:
                 latent = self._get("latent", "encoder", episode_id, by)["latent"]
         return Episode(
             environment=row[0],
+            task=row[-1],
             observation=observation,
             action=steps["action"],
             reward=steps["reward"],
@@ -174,16 +177,17 @@ class EpisodeStore:
         success: bool | None = None,
         encoder: str | None = None,
         first: int | None = None,
+        task: str | None = None,
     ) -> list[int]:
         """Ascending ids of the episodes that match.
 
         success: those that did or did not succeed, by what their environment told. encoder: those with latents by it.
         first: ids from this one on.
         """
-        values = (environment, session, success, encoder, first)
+        values = (environment, task, session, success, encoder, first)
         wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
         where = " AND ".join(FILTERS[name] for name in wanted) or "1"
-        return [row[0] for row in self._rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
+        return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
 
     def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
         """(id, episode) of those that match (see `ids`), with the latents of `encoder` if that is a filter.
@@ -217,22 +221,20 @@ class EpisodeStore:
         # What is not read through its checksum may be anything: this makes it a number at least.
         steps = "coalesce(CAST(steps AS INTEGER), 0)"
         query = f"SELECT id, {steps} FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
-        rows = self._rows(query, environment)
+        rows = self.rows(query, environment)
         return np.array(rows, np.int64).reshape(-1, 2)
 
     def encoders(self, episode_id: int) -> list[str]:
         """Whose latents of an episode are kept."""
-        return [
-            row[0] for row in self._rows("SELECT encoder FROM latent WHERE episode = ? ORDER BY 1", int(episode_id))
-        ]
+        return [row[0] for row in self.rows("SELECT encoder FROM latent WHERE episode = ? ORDER BY 1", int(episode_id))]
 
     def __len__(self) -> int:
-        return int(self._rows("SELECT count(*) FROM episode")[0][0])
+        return int(self.rows("SELECT count(*) FROM episode")[0][0])
 
     @property
     def steps(self) -> int:
         """Steps lived, over all episodes."""
-        return int(self._rows("SELECT total(steps) FROM episode")[0][0])
+        return int(self.rows("SELECT total(steps) FROM episode")[0][0])
 
     def stats(self) -> dict[str, Any]:
         """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values.
@@ -240,7 +242,7 @@ class EpisodeStore:
         A success rate is over the episodes whose environment told, None where none did.
         """
         measures = "count(*), CAST(total(steps) AS INTEGER), avg(success), avg(episode_return)"
-        by_environment = self._rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
+        by_environment = self.rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
         names = ("episodes", "steps", "success_rate", "mean_return")
         files = [self.path, Path(f"{self.path}-wal")]
         return {
@@ -248,7 +250,7 @@ class EpisodeStore:
             "steps": self.steps,
             "bytes": sum(file.stat().st_size for file in files if file.exists()),
             "environments": {name: dict(zip(names, values, strict=True)) for name, *values in by_environment},
-            "encoders": dict(self._rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
+            "encoders": dict(self.rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
         }
 
     def verify(self) -> list[str]:
@@ -259,7 +261,7 @@ class EpisodeStore:
                 faults += self._faults(episode_id)
             for table in ("chunk", "latent"):
                 query = f"SELECT DISTINCT episode FROM {table} WHERE episode NOT IN (SELECT id FROM episode)"
-                faults += [f"episode {row[0]}: a {table} without an episode" for row in self._rows(query)]
+                faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
         except DamagedMemory as error:
             faults.append(error.reason)
         return faults
@@ -277,11 +279,11 @@ class EpisodeStore:
 
     def _row(self, episode_id: int) -> tuple:
         """The COLUMNS of an episode, checked. Raises KeyError for an unknown id, DamagedMemory for a bad checksum."""
-        query = f"SELECT {COLUMNS}, checksum FROM episode WHERE id = ?"
+        query = f"SELECT {self._columns}, checksum FROM episode WHERE id = ?"
         found = self._db.execute(query, (episode_id,)).fetchone()
         if found is None:
             raise KeyError(f"no episode {episode_id} in {self.path}")
-        if digest("episode", repr(found[:-1]).encode()) != found[-1]:
+        if _row_digest(found[:-1]) != found[-1]:
             raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of its row")
         return found[:-1]
 
@@ -304,7 +306,8 @@ class EpisodeStore:
         except ValueError as error:
             raise DamagedMemory(self.path, f"episode {episode_id}: {place}: {error}") from error
 
-    def _rows(self, query: str, *values: Any) -> list[tuple]:
+    def rows(self, query: str, *values: Any) -> list[tuple]:
+        """What a query finds; the errors are those of this class."""
         with named_errors(self.path):
             return self._db.execute(query, values).fetchall()
 
@@ -324,3 +327,8 @@ class EpisodeStore:
                 if self._db.in_transaction:  # a full disk may have rolled back already
                     self._db.execute("ROLLBACK")
                 raise
+
+
+def _row_digest(row: tuple) -> bytes:
+    """Of the COLUMNS of an episode. One without a task has that of the versions that knew none."""
+    return digest("episode", repr(row if row[-1] else row[:-1]).encode())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ami_agent.errors import UsageError, check_ranges
-from ami_agent.memory.landmarks import Landmarks, Senses
+from ami_agent.memory.landmarks import Costs, Landmarks, Senses
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,42 @@ class WayConfig:
         check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6), "patience": (1, 10**6)})
         if self.reach <= self.spacing:
             raise UsageError(f"ways.reach must be more than ways.spacing: {self.reach}, {self.spacing}")
+
+
+class Ways:
+    """Leads the agent in B worlds: in a place of its own each, new in every episode, or after `stay` in one for all.
+
+    Args:
+        costs: see `Landmarks`.
+        size: G, of a goal.
+        stride: what a decision moves the agent by, at most, in the units of goals.
+    """
+
+    def __init__(self, costs: Costs, size: int, stride: float, config: WayConfig) -> None:
+        self._new = partial(Landmarks, costs, size, config.spacing * stride, config.reach * stride)
+        self._patience = config.patience
+        self._guides: list[Wayfinder] = []
+        self.place: Landmarks | None = None
+
+    def stay(self) -> Landmarks:
+        """From now on all episodes are in one place, which is returned to be remembered."""
+        self.place = self._new()
+        return self.place
+
+    def reset(self, done: np.ndarray) -> None:
+        if len(self._guides) != len(done):
+            self._guides, done = [self._guide() for _ in done], np.zeros(0, bool)
+        for i in np.flatnonzero(done):
+            self._guides[i] = self._guide()
+
+    def lead(self, observation: Senses) -> Senses:
+        """An observation, each sense (B, *shape), with where to go next as its goals."""
+        moments = [{name: value[i] for name, value in observation.items()} for i in range(len(self._guides))]
+        goals = [guide.lead(moment) for guide, moment in zip(self._guides, moments, strict=True)]
+        return {**observation, "desired_goal": np.stack(goals).astype(np.float32)}
+
+    def _guide(self) -> Wayfinder:
+        return Wayfinder(self._new() if self.place is None else self.place, self._patience)
 
 
 class Wayfinder:
