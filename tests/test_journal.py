@@ -85,6 +85,7 @@ def test_an_episode_with_no_step_is_nothing(store):
 def test_damage_ends_an_episode_where_it_is(store, harm):
     Journal(store).write(steps_of(plain(0)))
     store._db.execute(harm)
+    assert bool(store.verify()) == ("UPDATE" in harm)
     assert Journal(store).recover() == 1 and len(store.read(1)) == 2 and store.verify() == []
 
 

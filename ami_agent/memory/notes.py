@@ -18,7 +18,7 @@ def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> di
         return {}
     query = "SELECT checksum, data FROM note WHERE environment = ? AND task = ? AND name = ?"
     for checksum, data in store.rows(query, environment, task, name):
-        if digest(f"note/{environment}/{task}/{name}", data) == checksum:
+        if digest(f"note/{(environment, task, name)}", data) == checksum:
             return unpack(data)
         log.warning("%s: the note %r of %s is damaged", store.path, name, environment)
     return {}
@@ -27,6 +27,6 @@ def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> di
 def write_note(store: EpisodeStore, environment: str, task: str, name: str, arrays: dict[str, np.ndarray]) -> None:
     """Keep arrays under a name, in place of what was kept there before. Raises as the store's `append` does."""
     data = pack(arrays)
-    checksum = digest(f"note/{environment}/{task}/{name}", data)
+    checksum = digest(f"note/{(environment, task, name)}", data)
     with store.transaction() as db:
         db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?, ?)", (environment, task, name, checksum, data))

@@ -262,6 +262,10 @@ class EpisodeStore:
             for table in ("chunk", "latent"):
                 query = f"SELECT DISTINCT episode FROM {table} WHERE episode NOT IN (SELECT id FROM episode)"
                 faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
+            for table in ("tail", "note") if version(self._db) > 2 else ():
+                for *key, checksum, data in self.rows(f"SELECT * FROM {table}"):
+                    if digest(f"{table}/{tuple(key)}", data) != checksum:
+                        faults.append(f"{table} {tuple(key)}: bad checksum")
         except DamagedMemory as error:
             faults.append(error.reason)
         return faults
