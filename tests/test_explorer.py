@@ -1,12 +1,14 @@
 """Exploring: noise of the right kind, the same for a seed, an amount of its own for every episode."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain, BrainConfig
-from ami_agent.learning.explorer import MOST_NOISE, Explorer, Turns, pink
+from ami_agent.learning.explorer import LONGEST, MOST_NOISE, Explorer, Turns, held, pink
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
@@ -55,6 +57,26 @@ def test_the_same_seed_explores_alike_and_episodes_differ_in_their_noise(plan):
 
 def test_an_episode_longer_than_expected_goes_on():
     assert np.isfinite(explore(90, random=True)).all()
+
+
+def test_in_every_other_episode_parts_of_the_action_are_held_now_and_then():
+    values = held(np.random.default_rng(0), 400, 100, 4)
+    kept = ~np.isnan(values)
+    assert 0.4 < kept.any((1, 2)).mean() < 0.6 and 0.05 < kept.mean() < 0.1
+    assert np.abs(values[kept]).max() <= 1
+    longest = [len(list(run)) for on, run in itertools.groupby(kept[:, :, 0].ravel()) if on]
+    assert 3 < np.mean(longest) < LONGEST  # some go on where one ends
+    same = values[:, 1:][kept[:, 1:] & kept[:, :-1]] == values[:, :-1][kept[:, 1:] & kept[:, :-1]]
+    assert same.mean() > 0.95
+
+
+def test_what_is_held_is_done_whatever_the_agent_would_do():
+    explorer = Explorer(Brain(SPEC, SMALL), np.random.default_rng(0))
+    explorer.reset(np.ones(200, bool))
+    seen = {"observation": np.zeros((200, 3), np.float32)}
+    actions, fixed = np.stack([explorer.act(seen) for _ in range(40)], 1), explorer._held
+    there = ~np.isnan(fixed)
+    assert there.any() and (actions[there] == fixed[there]).all() and np.isfinite(actions).all()
 
 
 class Says:
