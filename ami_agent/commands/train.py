@@ -150,6 +150,10 @@ def deliver(config: Config, brain: Brain) -> Path:
 def _origin(config: Config) -> dict[str, Any]:
     """Where weights come from, for their file."""
     command = f"{train_command(config.env, config.action_repeat)} --seed {config.seed}"
+    if parse_options(config.options):
+        command += f" --options '{config.options}'"
+    if config.train.steps != TrainConfig.steps:
+        command += f" --steps {config.train.steps}"
     return {"seed": config.seed, "command": command if config.train.reward else f"{command} --no-reward"}
 
 
