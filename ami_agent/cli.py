@@ -41,6 +41,9 @@ COMMANDS = {
     "env new": Command("ami_agent.commands.env_new", "a folder with a new world of your own, which works as it is"),
     "memory info": Command("ami_agent.commands.memory", "what an agent remembers", "Info"),
     "memory verify": Command("ami_agent.commands.memory", "find damage in an agent's memory", "Verify"),
+    "memory export": Command("ami_agent.commands.memory", "write what an agent remembers for others to read", "Export"),
+    "memory compact": Command("ami_agent.commands.memory", "let a memory take less room", "Compact"),
+    "memory recall": Command("ami_agent.commands.memory", "the moments most like one that is remembered", "Recall"),
     "replay": Command("ami_agent.commands.replay", "live a run's episodes again, and compare"),
     "doctor": Command("ami_agent.commands.doctor", "what this machine can do, and what to install"),
 }

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ami_agent import cli, console
+from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import Run
 from ami_envs import WorldEnv
@@ -229,6 +230,27 @@ def test_memory_of_a_world_that_tells_no_success(capsys, tmp_path: Path, memory:
     stats = told(capsys, "memory", "info", "--home", tmp_path / "home")
     assert stats["environments"]["Pendulum-v1"]["success_rate"] is None
     assert "- succeeded" in call(capsys, "memory", "info", "--home", tmp_path / "home")[1]
+
+
+def test_memory_export_compact_and_recall(capsys, tmp_path: Path, memory: Path) -> None:
+    home = ("--home", tmp_path / "home")
+    facts = told(capsys, "memory", "export", "--out", tmp_path / "out", *home)
+    assert list(facts["datasets"].values()) == [3] and facts["left_out"] == 0
+    code, _, err = call(capsys, "memory", "export", "--out", tmp_path / "out", *home)
+    assert code == 2 and "nothing is overwritten" in err
+    facts = told(capsys, "memory", "compact", *home)
+    assert facts["bytes"] <= facts["bytes_before"] and told(capsys, "memory", "verify", *home)["ok"]
+    with HomeLock(memory.parent):
+        assert call(capsys, "memory", "compact", *home)[0] == 75
+    moments = told(capsys, "memory", "recall", "--episode", 2, "--t", 3, "--k", 4, *home)["moments"]
+    assert len(moments) == 4 and {one["episode"] for one in moments} <= {1, 3}
+    near = told(capsys, "memory", "recall", "--episode", 2, "--t", 3, "--no-others", *home)["moments"][0]
+    assert (near["episode"], near["t"], near["distance"]) == (2, 3, 0)
+    assert (
+        "moment 3 of episode 2" in call(capsys, "memory", "recall", "--episode", 2, "--t", 3, "--no-others", *home)[1]
+    )
+    for wrong in (("--episode", 9), ("--episode", 2, "--t", 6), ("--episode", 2, "--k", 0)):
+        assert call(capsys, "memory", "recall", *wrong, *home)[0] == 2
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`ami-agent memory info|verify`: what an agent remembers, and whether it can be trusted. Reads only."""
+"""`ami-agent memory ...`: what an agent remembers, whether it can be trusted; for others to read, and in less room."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from ami_agent import console
 from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.memory.database import DamagedMemory
+from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import home_path
 
@@ -36,10 +37,64 @@ class Verify:
     """Print one JSON object on stdout."""
 
 
-def main(config: Info | Verify) -> int:
+@dataclass(frozen=True)
+class Export:
+    """Write what an agent remembers as Minari datasets, which others read (needs the extra `export`)."""
+
+    out: Path
+    """A new folder, for MINARI_DATASETS_PATH."""
+    env: str | None = None
+    """Of one environment alone, as `memory info` names it."""
+    home: str | None = None
+    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
+    name: str = "default"
+    """Which agent's."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Give back the room of what was deleted or superseded; needs as much free room as the memory takes."""
+
+    home: str | None = None
+    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
+    name: str = "default"
+    """Which agent's."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The moments most like one that is remembered, by the encoder it was lived with."""
+
+    episode: int
+    """Id of the episode of the moment."""
+    t: int = 0
+    """Which of its observations, from 0 on."""
+    k: int = 10
+    """How many."""
+    others: bool = True
+    """Of other episodes only."""
+    home: str | None = None
+    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
+    name: str = "default"
+    """Which agent's."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+def main(config: Info | Verify | Export | Compact | Recall) -> int:
     """Do what `config` asks; 0, or 4 if the memory is damaged. Raises UsageError where there is none."""
     path = _path(config.home, config.name)
-    return _info(path, config.json) if isinstance(config, Info) else _verify(path, config.json)
+    if isinstance(config, Info):
+        return _info(path, config.json)
+    if isinstance(config, Verify):
+        return _verify(path, config.json)
+    if isinstance(config, Export):
+        return _export(path, config)
+    return _compact(path, config) if isinstance(config, Compact) else _recall(path, config)
 
 
 def _info(path: Path, json: bool) -> int:
@@ -74,6 +129,71 @@ def _verify(path: Path, json: bool) -> int:
         if cure:
             print(f"cure:  {cure}")
     return ArtefactError.exit_code if faults else 0
+
+
+def _export(path: Path, config: Export) -> int:
+    from ami_agent.memory.export import export  # Gymnasium's spaces take a moment
+
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise UsageError(f"--out {config.out} is not an empty folder: nothing is overwritten")
+    with EpisodeStore(path, read_only=True) as store:
+        datasets, damaged = export(store, config.out, config.env)
+    if config.json:
+        console.emit({"out": config.out, "datasets": datasets, "left_out": damaged})
+        return 0
+    for name, episodes in datasets.items():
+        print(f"{name}: {episodes} episodes")
+    if damaged:
+        console.say(f"{damaged} episodes were left out: damaged, or of other senses; see `ami-agent memory verify`")
+    if datasets:
+        print(
+            f"read them: MINARI_DATASETS_PATH={config.out} python -c \"import minari; minari.load_dataset('{name}')\""
+        )
+    else:
+        print("there was nothing to write")
+    return 0
+
+
+def _compact(path: Path, config: Compact) -> int:
+    with HomeLock(path.parent), EpisodeStore(path) as store:
+        before = store.stats()["bytes"]
+        store.compact()
+        after = store.stats()["bytes"]
+    if config.json:
+        console.emit({"path": path, "bytes_before": before, "bytes": after})
+    else:
+        print(f"{path}: {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB now")
+    return 0
+
+
+def _recall(path: Path, config: Recall) -> int:
+    from ami_agent.memory.episodic import EpisodicMemory
+
+    with EpisodeStore(path, read_only=True) as store:
+        try:
+            lived = store.read(config.episode)
+        except KeyError as error:
+            raise UsageError(f"{error.args[0]}; `ami-agent memory info` tells how many there are") from error
+        if lived.latent is None:
+            raise UsageError(f"episode {config.episode} was lived without an encoder: nothing is known to be like it")
+        if not (0 <= config.t <= len(lived) and 1 <= config.k <= 1000):
+            raise UsageError(f"--t must lie from 0 to {len(lived)} and --k from 1 to 1000")
+        memory = EpisodicMemory(store, lived.encoder, lived.environment)
+        but = config.episode if config.others else None
+        _, moments, distances = memory.recall(lived.latent[config.t][None], config.k, but=but)
+        found = []
+        for (id, t), distance in zip(moments[0].tolist(), distances[0].tolist(), strict=True):
+            near = store.read(id, senses=False)
+            found.append(
+                {"episode": id, "t": t, "distance": distance, "session": near.session, "success": near.success}
+            )
+    if config.json:
+        console.emit({"episode": config.episode, "t": config.t, "encoder": lived.encoder, "moments": found})
+        return 0
+    for one in found:
+        told = {None: "", True: ", which succeeded", False: ", which failed"}[one["success"]]
+        print(f"{one['distance']:8.4f}  moment {one['t']} of episode {one['episode']}{told} ({one['session']})")
+    return 0
 
 
 def _path(home: str | None, name: str) -> Path:

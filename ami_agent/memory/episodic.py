@@ -74,19 +74,21 @@ class EpisodicMemory:
         environment: str | None = None,
         session: str | None = None,
         episode: int | None = None,
+        but: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """latent (B, D) -> latents (B, k', D), moments (B, k', 2) int64 (episode id, t), Euclidean distances (B, k').
 
         Nearest first, ties by age. Filters: episodes that succeeded (or did not), as far as their environment told;
         `good` ones, which succeeded or, where that is not told, have at least the median return of such; those lived
-        in an `environment` or a `session`; the one `episode`. k' = min(k, moments that match), so it can be 0: look at
-        the shape. Raises ValueError for a latent of another size or not finite.
+        in an `environment` or a `session`; the one `episode`, or any `but` one. k' = min(k, moments that match), so it
+        can be 0: look at the shape. Raises ValueError for a latent of another size or not finite.
         """
         if self._neighbours is None:
             batch, size = latent.shape
             nothing = np.empty((batch, 0, size), np.float32), np.empty((batch, 0, 2), np.int64)
             return *nothing, np.empty((batch, 0), np.float32)
-        rows, distances = self._neighbours.search(latent, k, self._wanted(success, good, environment, session, episode))
+        wanted = self._wanted(success, good, environment, session, episode, but)
+        rows, distances = self._neighbours.search(latent, k, wanted)
         return self._neighbours.vectors[rows], self._moments.view[rows], distances
 
     def continuation(self, moments: np.ndarray, horizon: int) -> np.ndarray:
@@ -102,13 +104,21 @@ class EpisodicMemory:
         return self._actions.view[first + t]
 
     def _wanted(
-        self, success: bool | None, good: bool, environment: str | None, session: str | None, episode: int | None
+        self,
+        success: bool | None,
+        good: bool,
+        environment: str | None,
+        session: str | None,
+        episode: int | None,
+        but: int | None,
     ) -> np.ndarray | None:
         """Mask (n,) over the moments, None if all match."""
         id, moments, *told = self._episodes.view.T
         names = [None if name is None else self._codes.get(name, -1) for name in (environment, session)]
         pairs = zip((id, *told), (episode, *names, success), strict=True)
         tests = [fact == value for fact, value in pairs if value is not None]
+        if but is not None:
+            tests.append(id != but)
         if good:
             tests.append(self._good(told[-1]))
         return np.repeat(np.logical_and.reduce(tests), moments) if tests else None

@@ -194,7 +194,7 @@ class EpisodeStore:
 
         Damaged ones are passed over, counted in `skipped` and logged.
         """
-        yield from self._readable(self.ids(**filters), filters.get("encoder"), senses)
+        yield from self.readable(self.ids(**filters), filters.get("encoder"), senses)
 
     def unembedded(self, encoder: str, environment: str) -> Iterator[tuple[int, Episode]]:
         """(id, episode) of those of an environment that have no latents by `encoder`; damaged ones as in `episodes`.
@@ -203,9 +203,12 @@ class EpisodeStore:
         """
         known = set(self.ids(environment=environment, encoder=encoder))
         missing = [episode_id for episode_id in self.ids(environment=environment) if episode_id not in known]
-        yield from self._readable(missing, None, True)
+        yield from self.readable(missing, None, True)
 
-    def _readable(self, ids: list[int], encoder: str | None, senses: bool) -> Iterator[tuple[int, Episode]]:
+    def readable(
+        self, ids: list[int], encoder: str | None = None, senses: bool = True
+    ) -> Iterator[tuple[int, Episode]]:
+        """(id, episode) of these; damaged ones as in `episodes`."""
         self.skipped = 0
         for episode_id in ids:
             try:
@@ -252,6 +255,13 @@ class EpisodeStore:
             "environments": {name: dict(zip(names, values, strict=True)) for name, *values in by_environment},
             "encoders": dict(self.rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
         }
+
+    def compact(self) -> None:
+        """Give back the room of what was deleted or superseded. Raises as `append` does; then nothing has changed."""
+        with named_errors(self.path):
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def verify(self) -> list[str]:
         """Read everything and return the faults found, a line each; empty if all is well."""

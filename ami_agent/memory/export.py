@@ -1,0 +1,133 @@
+"""Episodes for others: a memory as datasets of Minari, Farama's format for offline learning (HDF5)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from ami_agent.errors import MissingError
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Episode
+
+BATCH = 256  # episodes that are held at once
+CURE = "pip install 'ami-agent[export]'"
+
+
+def export(store: EpisodeStore, folder: Path, environment: str | None = None) -> tuple[dict[str, int], int]:
+    """Write a dataset for each kind of episode (environment, task, senses) of a store into a new folder.
+
+    Returns how many episodes each dataset has, by its id, and how many were passed over, as damaged. With
+    MINARI_DATASETS_PATH set to the folder, `minari.load_dataset(id)` reads them: actions in [-1, 1], pictures as they
+    were; each step's info has its surprise, where it is known.
+
+    Raises:
+        MissingError: Minari is not installed.
+    """
+    told: dict[str, int] = {}
+    damaged = 0
+    for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
+        name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
+        written = _write(name, folder, store, ids, kind)
+        damaged += len(ids) - written
+        if written:
+            told[name] = written
+    return told, damaged
+
+
+def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
+    """Ids of episodes by environment and task."""
+    where = "WHERE ?1 IS NULL OR environment = ?1"
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for id, *kind in store.rows(f"SELECT id, environment, task FROM episode {where} ORDER BY id", environment):
+        kinds.setdefault((str(kind[0]), str(kind[1])), []).append(id)
+    return kinds
+
+
+def _write(name: str, folder: Path, store: EpisodeStore, ids: list[int], kind: tuple[str, str]) -> int:
+    """A dataset of the readable episodes that have the senses of the first; how many these are."""
+    minari, buffer = _minari()
+    readable = (episode for _, episode in store.readable(ids))
+    first = next(readable, None)
+    if first is None:
+        return 0
+    alike = itertools.chain([first], (one for one in readable if _shape(one) == _shape(first)))
+    dataset, written = None, 0
+    with _written_to(folder):
+        while episodes := list(itertools.islice(alike, BATCH)):
+            buffers = [_buffer(buffer, one) for one in episodes]
+            if dataset is None:
+                dataset = minari.create_dataset_from_buffers(
+                    name,
+                    buffers,
+                    observation_space=spaces.Dict({sense: _box(value) for sense, value in first.observation.items()}),
+                    action_space=spaces.Box(-1.0, 1.0, first.action.shape[1:], np.float32),
+                    description=f"What an agent remembers of {kind[0]}"
+                    + (f" with options {kind[1]}" if kind[1] else ""),
+                    algorithm_name="ami-agent",
+                    jpeg_encoding=False,
+                )
+            else:
+                dataset.update_dataset_from_buffer(buffers)
+            written += len(episodes)
+    return written
+
+
+def _buffer(kind: Any, episode: Episode) -> Any:
+    """An episode as Minari takes it."""
+    ends = np.zeros(len(episode), bool)
+    terminated, truncated = ends.copy(), ends.copy()
+    terminated[-1], truncated[-1] = episode.terminated, episode.truncated
+    told = {} if episode.surprise is None else {"infos": {"surprise": np.append(episode.surprise, np.float32(0))}}
+    return kind(
+        seed=episode.seed,
+        observations=episode.observation,
+        actions=episode.action,
+        rewards=episode.reward,
+        terminations=terminated,
+        truncations=truncated,
+        **told,
+    )
+
+
+def _shape(episode: Episode) -> list[tuple]:
+    return [(name, value.shape[1:], value.dtype) for name, value in sorted(episode.observation.items())]
+
+
+def _box(values: np.ndarray) -> spaces.Box:
+    """(T+1, *shape) -> the space of one."""
+    low, high = (0, 255) if values.dtype == np.uint8 else (-np.inf, np.inf)
+    return spaces.Box(low, high, values.shape[1:], values.dtype.type)
+
+
+def _minari() -> tuple[Any, Any]:
+    """The package, and its class of an episode."""
+    try:
+        import h5py  # noqa: F401 - what the datasets are written with
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise MissingError(f"an export needs Minari with HDF5, {error.name} is not installed; {CURE}") from error
+    return minari, EpisodeBuffer
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """Minari knows where to write by an environment variable alone; it warns of the environment it is not given."""
+    name, before = "MINARI_DATASETS_PATH", os.environ.get("MINARI_DATASETS_PATH")
+    os.environ[name] = str(folder.absolute())
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
