@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ami_agent.errors import UsageError
+from ami_agent.evaluation.place_map import place_map
 from ami_agent.memory.landmarks import Landmarks, directions
 from ami_agent.memory.wayfinder import WayConfig, Wayfinder
 
@@ -125,3 +126,15 @@ def test_directions_are_unit_vectors_all_around(size, ways):
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(UsageError, match="more than ways.spacing"):
         WayConfig(spacing=5, reach=5)
+
+
+def test_the_map_shows_landmarks_ways_and_failures():
+    walker = Walker(U, (0, 0))
+    landmarks = place(walker)
+    walker.walk(Wayfinder(landmarks, 20), (2.0, 0.0), 60)
+    drawn = place_map(landmarks.places, landmarks.ways, landmarks.failures)
+    assert drawn.count("<circle") == len(landmarks) and drawn.count('class="failed"') == len(landmarks.failures) > 0
+    pairs = {frozenset(way) for way in landmarks.ways}
+    assert drawn.count('class="way"') == len(pairs)
+    assert place_map(np.zeros((3, 7)), [], np.zeros((0, 14))) == "" == place_map(np.zeros((0, 2)), [], np.zeros((0, 4)))
+    assert "<circle" in place_map(np.zeros((1, 3)), [], np.zeros((0, 6)))

@@ -14,12 +14,13 @@ import torch
 import tyro
 
 from ami_agent import console
-from ami_agent.agent import AgentConfig
+from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.commands.casting import Cast, cast, learned_repeat
 from ami_agent.commands.common import LARGEST_SEED, check_range, in_session, parse_options, pick_device
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.film import filmstrip, gif
+from ami_agent.evaluation.place_map import place_map
 from ami_agent.evaluation.report import write_report
 from ami_agent.evaluation.resimulate import film_of
 from ami_agent.evaluation.results import Results
@@ -180,7 +181,15 @@ def _report(config: Config, run: Run, results: Results, player: Cast, period: fl
         config=run.config,
         memory=(player.before[0], player.remembered()[0]),
         control_period=period,
+        known_place=_map(player),
     )
+
+
+def _map(player: Cast) -> str:
+    """What the agent remembers of where it was, if it finds ways."""
+    ways = player.agent.ways if isinstance(player.agent, AmiAgent) else None
+    place = ways.latest if ways is not None else None
+    return "" if place is None else place_map(place.places, place.ways, place.failures)
 
 
 def _film(config: Config, episode: Episode, period: float) -> tuple[list[np.ndarray], bytes]:

@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ami_agent.evaluation import charts
+from ami_agent.evaluation import charts, place_map
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import plain, write_bytes
@@ -35,6 +35,7 @@ def write_report(
     config: Any = None,
     memory: tuple[int, int] | None = None,
     control_period: float = 0.0,
+    known_place: str = "",
 ) -> Path:
     """Write the page, whole or not at all, and return its path.
 
@@ -49,6 +50,7 @@ def write_report(
         config: what the run was made with: a dataclass or nested dict.
         memory: episodes in memory before and after the run.
         control_period: seconds a step lasts; 0 if unknown.
+        known_place: what is remembered of the place, as `place_map` draws it.
 
     Values that are not finite are shown as such and left out of means. Raises MissingError or ResourceError if the page
     cannot be written.
@@ -65,7 +67,8 @@ def write_report(
         episodes=episodes,
         film=film and data_uri(film, "image/gif"),
         strip=strip and data_uri(strip, "image/png"),
-        chart_css=Markup(charts.CSS),
+        chart_css=Markup(charts.CSS + place_map.CSS),
+        known_place=Markup(known_place),
         surprise_chart=Markup(_surprise_chart(surprise, control_period)),
         return_note=Markup(RETURN_NOTE if any(episode["success"] is not None for episode in episodes) else ""),
         return_chart=Markup(_return_chart(episodes)),

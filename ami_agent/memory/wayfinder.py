@@ -60,6 +60,11 @@ class Ways:
         goals = [guide.lead(moment) for guide, moment in zip(self._guides, moments, strict=True)]
         return {**observation, "desired_goal": np.stack(goals).astype(np.float32)}
 
+    @property
+    def latest(self) -> Landmarks | None:
+        """The place, or that of the first world's latest episode; None before the first."""
+        return self._guides[0].landmarks if self.place is None and self._guides else self.place
+
     def _guide(self) -> Wayfinder:
         return Wayfinder(self._new() if self.place is None else self.place, self._patience)
 
