@@ -133,8 +133,8 @@ class AmiAgent:
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
             if self.ways is not None and self.ways.place is not None and self._place is not None:
-                failures = {"ways": self.ways.place.failures}
-                write_note(self.store, self.brain.spec.environment, self._place, "failures", failures)
+                failed = {"ways": self.ways.place.failures}
+                write_note(self.store, self.brain.spec.environment, self._place, "failures", failed)
         return known
 
     @torch.no_grad()
@@ -165,16 +165,16 @@ class AmiAgent:
         return memory
 
     def _open_ways(self, task: str | None) -> Ways:
-        """Ways over places never seen or, with a task whose place stays the same, over what is remembered of it."""
+        """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
+        is remembered."""
         environment, size = self.brain.spec.environment, self.brain.spec.senses["desired_goal"][0]
         ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways)
-        if task is not None:
+        if task is not None and self.store is not None:
             place = ways.stay()
-            if self.store is not None:
-                for _, episode in self.store.episodes(environment=environment, task=task):
-                    if self._fits(episode):
-                        place.relive(episode.observation)
-                place.remember_failures(read_note(self.store, environment, task, "failures").get("ways"))
+            for _, episode in self.store.episodes(environment=environment, task=task):
+                if self._fits(episode):
+                    place.relive(episode.observation)
+            place.remember_failures(read_note(self.store, environment, task, "failures").get("ways"))
         return ways
 
     def _fits(self, episode: Episode) -> bool:

@@ -1,14 +1,27 @@
 """Ways over remembered places: a walker with walls around it, whose critics see no farther than the next wall."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.brain import Brain, BrainConfig
+from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.place_map import place_map
+from ami_agent.learning.learner import Learner
+from ami_agent.learning.live import live
+from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.landmarks import Landmarks, directions
+from ami_agent.memory.replay import Replay
+from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Wayfinder
+from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.protocols import Episode, Spec
 
 STRIDE = 0.1
+STUDY = StudyConfig(batch=8)
 U = [((-1, -1), (1.1, -1)), ((1, -1.1), (1, 1.1)), ((1.1, 1), (-1, 1))]  # a pocket, open to the left
 
 
@@ -138,3 +151,74 @@ def test_the_map_shows_landmarks_ways_and_failures():
     assert drawn.count('class="way"') == len(pairs)
     assert place_map(np.zeros((3, 7)), [], np.zeros((0, 14))) == "" == place_map(np.zeros((0, 2)), [], np.zeros((0, 4)))
     assert "<circle" in place_map(np.zeros((1, 3)), [], np.zeros((0, 6)))
+
+
+FIXED = {"map": "fixed", "session": 3}
+
+
+@pytest.fixture(scope="module")
+def navigator():
+    """A brain for MazeNav that knows its stride, though nothing else."""
+    brain = Brain(Environment("ami/MazeNav-v0").spec, BrainConfig(EncoderConfig(latent=16, width=32)))
+    brain.stride = 0.1
+    brain.model.level.fill_(-10.0)
+    return brain
+
+
+def navigate(brain, store, episodes=2, **options):
+    environment = Environment("ami/MazeNav-v0", 1, options)
+    agent = AmiAgent(brain, AgentConfig(plan=False), 0, store, place=environment.task if environment.stays else None)
+    for ended in live(environment, agent, itertools.count()):
+        for episode in ended:
+            agent.remember(episode)
+            episodes -= 1
+        if episodes == 0:
+            return agent
+
+
+def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(tmp_path, navigator):
+    with EpisodeStore(tmp_path / "m.db") as store:
+        first = navigate(navigator, store, **FIXED).ways.place
+        assert len(first) > 1 and len(first.failures) > 0
+    with EpisodeStore(tmp_path / "m.db") as store:
+        again = AmiAgent(navigator, None, 0, store, place=store.read(1).task).ways.place
+        assert (again.failures == first.failures).all() and len(again) >= 1
+        reached = np.linalg.norm(again.places[:, None] - first.places, axis=2).min(1)
+        assert reached.max() <= first.spacing
+        elsewhere = AmiAgent(navigator, None, 0, store, place="another").ways.place
+        assert len(elsewhere) == len(elsewhere.failures) == 0
+
+
+def test_without_memory_or_where_maps_change_each_episode_has_a_place_of_its_own(tmp_path, navigator):
+    assert navigate(navigator, None, **FIXED).ways.place is None
+    with EpisodeStore(tmp_path / "m.db") as store:
+        ways = navigate(navigator, store).ways
+        assert ways.place is None and len(ways.latest) >= 1
+
+
+def test_ways_are_left_out_where_they_cannot_help():
+    spec = Environment("ami/MazeNav-v0").spec
+    brain = Brain(spec, BrainConfig(EncoderConfig(latent=16, width=32)))
+    assert AmiAgent(brain).ways is None  # it never moved
+    brain.stride = 0.1
+    assert AmiAgent(brain).ways is None  # its values are no costs
+    brain.model.level.fill_(-1.0)
+    assert AmiAgent(brain).ways is not None
+    assert AmiAgent(brain, AgentConfig(ways=WayConfig(use=False))).ways is None
+
+
+def test_a_stride_is_learned_where_what_is_achieved_is_the_agents_own_place():
+    def student(steps):
+        spec = Spec("x", {"achieved_goal": (2,), "desired_goal": (2,)}, 2, True, 50)
+        brain = Brain(spec, BrainConfig(EncoderConfig(latent=16, width=32)))
+        student = Student(None, Learner(brain), Replay(999), STUDY)
+        places = np.cumsum(np.concatenate([[0.0], steps]))[:, None] * np.float32([[1, 0]])
+        senses = {"achieved_goal": np.float32(places), "desired_goal": np.float32(places)}
+        action = np.zeros((len(steps), 2), np.float32)
+        student.take(1, Episode("x", senses, action, action[:, 0], False, True, None))
+        student.seed(0)
+        student.study(0)
+        return brain.stride
+
+    assert student(np.full(50, 0.1)) == pytest.approx(0.1, rel=1e-4)
+    assert student(np.where(np.arange(50) % 5, 0.0, 0.1)) == 0.0  # a thing that it moves now and then
