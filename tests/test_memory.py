@@ -259,7 +259,7 @@ for seed in itertools.count(base):
     steps = int(rng.integers(1, 200))
     state = rng.normal(size=(steps + 1, 50)).astype("f4")
     episode = Episode("e", {"s": state}, state[1:, :4], state[1:, 4], True, False, True, seed, "kill", state, "alpha")
-    print(store.append(episode), seed, flush=True)
+    print(f"{store.append(episode)} {seed}\\n", end="", flush=True)  # in one piece, or not at all
 """
 
 
