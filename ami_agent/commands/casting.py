@@ -99,8 +99,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     if config.memory != "off":
         store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
     journal = Journal(store) if store is not None and not store.read_only else None
-    if journal is not None and (found_again := journal.recover()):
-        console.say(f"{found_again} episodes that were cut short are remembered up to where they were lived")
+    if journal is not None and (again := journal.recover()):
+        console.say(f"remembered as far as they were lived: {again} episodes that a process left without an end")
     before = (0, 0) if store is None else (len(store), store.steps)
     found = find_brain(environment.spec, folder, config.weights)
     if found is None and config.learn:
