@@ -134,7 +134,7 @@ class AmiAgent:
             self.memory.add(self.store.append(known), known)
             if self.ways is not None and self.ways.place is not None and self._place is not None:
                 failed = {"ways": self.ways.place.failures}
-                write_note(self.store, self.brain.spec.environment, self._place, "failures", failed)
+                write_note(self.store, self.brain.spec.environment, self._place, self._failures, failed)
         return known
 
     @torch.no_grad()
@@ -171,11 +171,17 @@ class AmiAgent:
         ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways)
         if task is not None and self.store is not None:
             place = ways.stay()
+            known = read_note(self.store, environment, task, self._failures).get("ways", place.failures)
+            place.failures = known if known.shape[1:] == place.failures.shape[1:] else place.failures
             for _, episode in self.store.episodes(environment=environment, task=task):
                 if self._fits(episode):
                     place.relive(episode.observation)
-            place.remember_failures(read_note(self.store, environment, task, "failures").get("ways"))
         return ways
+
+    @property
+    def _failures(self) -> str:
+        """The name of the note of ways that failed: another brain may go them."""
+        return f"failures of {self.brain.encoder_id()}"
 
     def _fits(self, episode: Episode) -> bool:
         """Whether an episode was lived with the senses and actions of this brain."""

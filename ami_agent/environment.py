@@ -64,7 +64,7 @@ class Environment:
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
         ours = registry.is_ours(found)
-        self.stays = not ours or registry.task_of(found.id, given).sessions  # whether episodes are in the same place
+        self.stays = ours and registry.task_of(found.id, given).sessions  # all episodes are in one place
         self._source: Any = self.vector if ours else self.vector.envs[0].unwrapped  # type: ignore[attr-defined]
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape

@@ -26,7 +26,7 @@ AGENTS = {
     "oracle": "scripted oracle",
     "oracle-planner": "oracle planner",
 }
-ENVS = ("ami/Reach-v0", "ami/Push-v0", "ami/MazeNav-v0")
+ENVS = ("ami/Reach-v0", "ami/Push-v0", "ami/Stack-v0", "ami/MazeNav-v0")
 
 
 def words(env: str, agent: str, episodes: int, seed: int) -> list[str]:

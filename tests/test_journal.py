@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ami_agent.baselines.simple import RandomAgent
 from ami_agent.environment import Environment
 from ami_agent.learning.live import live
 from ami_agent.memory.journal import Journal, Step, whole
+from ami_agent.memory.packing import digest, intact
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
@@ -62,7 +64,7 @@ def test_what_was_lived_of_an_episode_is_remembered(store):
         assert Journal(again).recover() == 2 and Journal(again).recover() == 0
         assert_same(episodes[1], again.read(2))
         cut = again.read(3)
-        assert len(cut) == 2 and cut.truncated and not cut.terminated
+        assert len(cut) == 2 and not cut.truncated and not cut.terminated
         np.testing.assert_array_equal(cut.observation["image"], episodes[2].observation["image"][:3])
         np.testing.assert_array_equal(cut.action, episodes[2].action[:2])
         assert again.verify() == []
@@ -89,6 +91,19 @@ def test_damage_ends_an_episode_where_it_is(store, harm):
     assert Journal(store).recover() == 1 and len(store.read(1)) == 2 and store.verify() == []
 
 
+def test_steps_that_are_not_finite_end_an_episode(store):
+    steps = steps_of(plain(0))
+    steps[3].action = np.full(2, np.nan, np.float32)
+    Journal(store).write(steps)
+    assert Journal(store).recover() == 1 and len(store.read(1)) == 2
+    assert Journal(store).recover() == 0 and store._db.execute("SELECT count(*) FROM tail").fetchone() == (0,)
+
+
+def test_what_a_flipped_bit_made_text_is_not_intact():
+    assert intact("place", b"data", digest("place", b"data"))
+    assert not intact("place", "data", digest("place", b"data")) and not intact("place", b"data", "text")
+
+
 def test_living_keeps_a_journal(store):
     environment, journal = Environment("ami/Push-v0", 2), Journal(store)
     lived = live(environment, RandomAgent(5, 0), itertools.count(), "here", journal=journal)
@@ -99,7 +114,7 @@ def test_living_keeps_a_journal(store):
     first, second = store.read(1), store.read(2)
     assert (first.seed, second.seed, len(first), first.session) == (0, 1, 10, "here")
     alone = live(Environment("ami/Push-v0", 2), RandomAgent(5, 0), itertools.count(), "here", steps=10)
-    episodes = [episode for ended in alone for episode in ended]
+    episodes = [replace(episode, truncated=False) for ended in alone for episode in ended]
     assert_same(episodes[0], first)
     assert_same(episodes[1], second)
 
@@ -127,8 +142,8 @@ from ami_agent.learning.live import live
 from ami_agent.memory.journal import Journal
 from ami_agent.memory.store import EpisodeStore
 class Told(Journal):
-    def write(self, steps):
-        super().write(steps)
+    def write(self, steps, void=()):
+        super().write(steps, void)
         print(*(f"{step.episode[3]}/{step.t}" for step in steps), flush=True)
 store, base = EpisodeStore(sys.argv[1]), int(sys.argv[2])
 journal = Told(store)

@@ -22,7 +22,9 @@ from ami_agent.protocols import Episode, Spec
 
 STRIDE = 0.1
 STUDY = StudyConfig(batch=8)
-U = [((-1, -1), (1.1, -1)), ((1, -1.1), (1, 1.1)), ((1.1, 1), (-1, 1))]  # a pocket, open to the left
+INNER = [((-1, -1), (1, -1)), ((1, -1), (1, 1)), ((1, 1), (-1, 1))]
+OUTER = [((-1, -1.5), (1.5, -1.5)), ((1.5, -1.5), (1.5, 1.5)), ((1.5, 1.5), (-1, 1.5))]
+U = [*INNER, *OUTER, ((-1, -1), (-1, -1.5)), ((-1, 1), (-1, 1.5))]  # a pocket with thick walls, open to the left
 
 
 def crosses(start, end, walls):
@@ -79,21 +81,20 @@ def test_straight_on_where_nothing_is_between():
     assert walker.walk(Wayfinder(place(walker), 20), (3.0, 0.5)) < 40
 
 
-@pytest.mark.parametrize("doubt", [5.0, 1.0])  # critics that see walls, and such as do not: then ways fail
-def test_out_of_a_pocket(doubt):
-    goal = (2.0, 0.0)
-    assert Walker(U, (0, 0)).walk(None, goal) is None
-    walker = Walker(U, (0, 0), doubt)
-    assert walker.walk(Wayfinder(place(walker), 20), goal, 600 if doubt > 1 else 2000) is not None
+def test_out_of_a_pocket():
+    goal = (2.2, 0.0)
+    assert Walker(U, (0.05, 0.02)).walk(None, goal) is None
+    walker = Walker(U, (0.05, 0.02), 5.0)
+    assert walker.walk(Wayfinder(place(walker), 20), goal) is not None
 
 
-def test_what_was_seen_of_a_place_makes_the_next_way_shorter():
-    walker = Walker(U, (0, 0), 5.0)
-    landmarks, goal = place(walker), (2.0, 0.0)
-    first = walker.walk(Wayfinder(landmarks, 20), goal)
-    walker.here = np.zeros(2)
-    second = walker.walk(Wayfinder(landmarks, 20), goal)
-    assert second < first and second <= 1.4 * 52  # the shortest way round a corner is 52 strides
+def test_what_was_seen_of_a_place_makes_the_next_ways_shorter():
+    walker = Walker(U, (0.05, 0.02), 5.0)
+    landmarks, lengths = place(walker), []
+    for _ in range(3):
+        walker.here = np.array([0.05, 0.02])
+        lengths.append(walker.walk(Wayfinder(landmarks, 20), (2.2, 0.0)))
+    assert lengths[0] > lengths[1] > lengths[2] and lengths[2] < 110  # round the corners it is about 60 strides
 
 
 def test_ways_back_are_believed_where_one_has_gone():
@@ -107,16 +108,29 @@ def test_ways_back_are_believed_where_one_has_gone():
     assert min(gaps) > landmarks.spacing - 1e-6 and max(gaps) <= landmarks.reach + landmarks.spacing
 
 
-def test_a_search_is_kept_until_something_changes():
+def test_a_goal_that_is_near_but_not_got_to_is_given_up_for_another_way():
+    walker = Walker([((0.2, -9), (0.2, 9))], (0, 0), 1.0)  # critics that see no wall
+    landmarks = place(walker)
+    guide, goal = Wayfinder(landmarks, 20), np.array([0.3, 0.0])
+    sent = []
+    for _ in range(50):
+        sent.append(guide.lead(walker.see(goal)))
+        walker.go(sent[-1])
+    assert np.allclose(sent[0], goal) and not np.allclose(sent[-1], goal) and len(landmarks.failures) > 0
+
+
+def test_a_way_that_was_gone_after_all_did_not_fail():
     walker = Walker([], (0, 0))
-    landmarks, goal = place(walker), np.array([5.0, 5.0])
-    assert landmarks.see(walker.see(goal)) == landmarks.see(walker.see(goal)) == 0
-    landmarks.choose(walker.see(goal), 0, goal)
-    asked = walker.asked
-    assert landmarks._search(goal)[1] is landmarks._search(goal)[1] and walker.asked == asked
+    landmarks = place(walker)
+    one = landmarks.see(walker.see((5, 5)))
     walker.here = np.array([1.0, 0.0])
-    landmarks.see(walker.see(goal))
-    assert np.linalg.norm(landmarks.choose(walker.see(goal), 0, goal) - goal) < np.linalg.norm(goal)
+    two = landmarks.see(walker.see((5, 5)))
+    before = dict(landmarks.ways)
+    for _ in range(2):
+        landmarks.failed(one, landmarks.places[two])
+    assert len(landmarks.failures) == 1 and (one, two) not in landmarks.ways
+    landmarks.gone(one, two)
+    assert len(landmarks.failures) == 0 and landmarks.ways[one, two] == pytest.approx(before[one, two], rel=0.01)
 
 
 def test_where_no_way_is_seen_the_goal_itself_is_tried():
@@ -142,9 +156,9 @@ def test_settings_that_cannot_work_are_refused():
 
 
 def test_the_map_shows_landmarks_ways_and_failures():
-    walker = Walker(U, (0, 0))
+    walker = Walker(U, (0.05, 0.02))
     landmarks = place(walker)
-    walker.walk(Wayfinder(landmarks, 20), (2.0, 0.0), 60)
+    walker.walk(Wayfinder(landmarks, 20), (2.2, 0.0), 60)
     drawn = place_map(landmarks.places, landmarks.ways, landmarks.failures)
     assert drawn.count("<circle") == len(landmarks) and drawn.count('class="failed"') == len(landmarks.failures) > 0
     pairs = {frozenset(way) for way in landmarks.ways}
@@ -182,11 +196,16 @@ def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(tmp_
         assert len(first) > 1 and len(first.failures) > 0
     with EpisodeStore(tmp_path / "m.db") as store:
         again = AmiAgent(navigator, None, 0, store, place=store.read(1).task).ways.place
-        assert (again.failures == first.failures).all() and len(again) >= 1
+        assert len(again.failures) > 0 and len(again) >= 1
+        assert {tuple(failure) for failure in again.failures} <= {tuple(failure) for failure in first.failures}
         reached = np.linalg.norm(again.places[:, None] - first.places, axis=2).min(1)
         assert reached.max() <= first.spacing
         elsewhere = AmiAgent(navigator, None, 0, store, place="another").ways.place
         assert len(elsewhere) == len(elsewhere.failures) == 0
+        other = Brain(navigator.spec, navigator.config, seed=1)
+        other.stride = 0.1
+        other.model.level.fill_(-10.0)
+        assert len(AmiAgent(other, None, 0, store, place=store.read(1).task).ways.place.failures) == 0
 
 
 def test_without_memory_or_where_maps_change_each_episode_has_a_place_of_its_own(tmp_path, navigator):

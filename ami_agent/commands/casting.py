@@ -118,7 +118,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             brain.save(learned_path(folder, environment.spec.environment))
 
         return Cast(online, brain, origin, store, journal, before, online.remember, online.study, save)
-    place = environment.task if environment.stays else None
+    place = environment.task if environment.stays or config.mind.ways.stay else None
     agent = AmiAgent(brain, config.mind, config.seed, store, device, place)
     return Cast(agent, brain, origin, store, journal, before, agent.remember)
 

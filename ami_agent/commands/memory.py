@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ami_agent import console
+from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.lock import HomeLock
@@ -55,7 +56,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Compact:
-    """Give back the room of what was deleted or superseded; needs as much free room as the memory takes."""
+    """Give back the room of what was deleted or superseded; needs up to twice the room of the memory while it works."""
 
     home: str | None = None
     """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
@@ -67,7 +68,7 @@ class Compact:
 
 @dataclass(frozen=True)
 class Recall:
-    """The moments most like one that is remembered, by the encoder it was lived with."""
+    """The moments most like one that is remembered, by the encoder whose latents are there."""
 
     episode: int
     """Id of the episode of the moment."""
@@ -169,13 +170,15 @@ def _compact(path: Path, config: Compact) -> int:
 def _recall(path: Path, config: Recall) -> int:
     from ami_agent.memory.episodic import EpisodicMemory
 
+    check_range("episode", config.episode, 1, 2**63 - 1)
     with EpisodeStore(path, read_only=True) as store:
         try:
-            lived = store.read(config.episode)
+            known = store.encoders(config.episode)
+            lived = store.read(config.episode, known[-1] if known else None)
         except KeyError as error:
             raise UsageError(f"{error.args[0]}; `ami-agent memory info` tells how many there are") from error
         if lived.latent is None:
-            raise UsageError(f"episode {config.episode} was lived without an encoder: nothing is known to be like it")
+            raise UsageError(f"episode {config.episode} has no latents yet: a run with memory makes them")
         if not (0 <= config.t <= len(lived) and 1 <= config.k <= 1000):
             raise UsageError(f"--t must lie from 0 to {len(lived)} and --k from 1 to 1000")
         memory = EpisodicMemory(store, lived.encoder, lived.environment)
@@ -190,6 +193,8 @@ def _recall(path: Path, config: Recall) -> int:
     if config.json:
         console.emit({"episode": config.episode, "t": config.t, "encoder": lived.encoder, "moments": found})
         return 0
+    if not found:
+        print("nothing else is remembered by this encoder")
     for one in found:
         told = {None: "", True: ", which succeeded", False: ", which failed"}[one["success"]]
         print(f"{one['distance']:8.4f}  moment {one['t']} of episode {one['episode']}{told} ({one['session']})")

@@ -56,12 +56,12 @@ class Explorer:
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         now = np.arange(len(self._step)), self._step % self._noise.shape[1]
-        noise, held = self._noise[now], self._held[now]
+        noise, fixed = self._noise[now], self._held[now]
         self._step += 1
         if self.random:
             return erf(noise / np.sqrt(2)).astype(np.float32)
         action = self._sample(observation) if self._planner is None else self._planner.act(observation)
-        return np.where(np.isnan(held), np.clip(action + self._amount * noise, -1.0, 1.0), held)
+        return np.where(np.isnan(fixed), np.clip(action + self._amount * noise, -1.0, 1.0), fixed)
 
     @torch.no_grad()
     def _sample(self, observation: dict[str, np.ndarray]) -> np.ndarray:

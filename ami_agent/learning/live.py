@@ -69,8 +69,8 @@ def live(
             log.append(Step(log[0].episode, len(log), _of(observation, i), acted, r, ends, cut, success))
         void = done & info["physics_error"]
         if journal is not None:
-            journal.write([*fresh, *(log[-1] for log in lived)])
-            journal.forget([lived[i][0] for i in np.flatnonzero(void)])
+            kept, gone = ([lived[i][-1] for i in np.flatnonzero(which)] for which in (~void, void))
+            journal.write([*fresh, *kept], gone)
         yield [whole(lived[i]) for i in np.flatnonzero(done & ~void)]
         if step == steps:
             return

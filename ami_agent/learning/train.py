@@ -160,26 +160,25 @@ class Training:
 
     def _explorer(self, brain: Brain, numbers: np.random.Generator) -> Explorer:
         """Who gathers experience for a student."""
-        mind, seed = (
-            AgentConfig(planner=self.config.planner, recalled=0, ways=WayConfig(use=False)),
-            int(numbers.integers(2**31)),
-        )
+        mind = AgentConfig(planner=self.config.planner, recalled=0, ways=WayConfig(use=False))
+        seed = int(numbers.integers(2**31))
         return Explorer(brain, numbers, AmiAgent(brain, mind, seed) if self.config.plan else None)
 
     def _study(self, decisions: int, explorers: list[Explorer]) -> dict[str, float]:
-        """The student's losses; all others learn as well, once there is something to learn from."""
-        students = list(self.students.values())
+        """The losses of all students, once there is something to learn from."""
         ready = self.brain.steps >= self.warmup and len(self.student.replay)  # all episodes so far may have been void
-        losses = [student.study(decisions) if ready else {} for student in students]
-        for explorer, student in zip(explorers, students, strict=True):
+        losses: dict[str, float] = {}
+        for explorer, (name, student) in zip(explorers, self.students.items(), strict=True):
+            told = student.study(decisions) if ready else {}
+            losses |= {f"{name}{kind}": loss for kind, loss in told.items()}
             explorer.random = student.knows_nothing
-        return losses[0]
+        return losses
 
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
-        for student in self.students.values():
-            student.seed(*key, 0)
+        for stream, student in zip((0, 3), self.students.values(), strict=False):  # 1 and 2 are used below
+            student.seed(*key, stream)
         numbers = np.random.default_rng([*key, 1])
         explorers = [self._explorer(student.brain, numbers) for student in self.students.values()]
         actor = Turns(explorers, numbers) if len(explorers) > 1 else explorers[0]
@@ -201,7 +200,10 @@ class Training:
         success, returns = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
         if losses:
             losses["effective_rank"] = self.student.effective_rank()
-        lost = {"skipped_updates": self.student.learner.skipped, "void_episodes": self.environment.void}
+        lost = {
+            "skipped_updates": sum(student.learner.skipped for student in self.students.values()),
+            "void_episodes": self.environment.void,
+        }
         self.run.info |= lost
         facts = {"steps": brain.steps, "updates": brain.updates, "success": success, "return_mean": returns}
         self.run.metric(**facts, **lost, **losses)

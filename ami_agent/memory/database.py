@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -118,11 +119,7 @@ def create(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.rename(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -212,7 +209,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     Whatever comes between, the file is of the one version or the other. Rows keep their checksums, which do not depend
     on the schema. Raises DamagedMemory for rows that cannot be copied.
     """
-    _keep_copy(db, path.with_name(f"{path.name}.schema-{version(db)}"))
+    _keep_copy(db, path, path.with_name(f"{path.name}.schema-{version(db)}"))
     db.execute("BEGIN IMMEDIATE")
     try:
         while (old := version(db)) < SCHEMA_VERSION:  # another process may have been first
@@ -228,16 +225,28 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise
 
 
-def _keep_copy(db: sqlite3.Connection, path: Path) -> None:
+def _keep_copy(db: sqlite3.Connection, original: Path, path: Path) -> None:
     """Write the whole database, log included, to a file of its own; an earlier one is replaced."""
     aside = path.with_name(path.name + ".new")
     try:
         aside.unlink(missing_ok=True)
         with closing(sqlite3.connect(aside)) as copy:
             db.backup(copy)
+        shutil.copymode(original, aside)
         os.replace(aside, path)
+        _sync(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        for remnant in (aside, aside.with_name(f"{aside.name}-journal")):
+            remnant.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Put what was renamed in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _statements(sql: str) -> list[str]:

@@ -62,6 +62,8 @@ class EpisodicMemory:
         self._moments.append(np.stack([np.full(steps + 1, episode_id), np.arange(steps + 1)], axis=1))
         names = [self._codes.setdefault(name, len(self._codes)) for name in (episode.environment, episode.session)]
         success = UNTOLD if episode.success is None else int(episode.success)
+        if success == UNTOLD and not (episode.terminated or episode.truncated):
+            success = int(False)  # cut short, its return says nothing
         self._episodes.append(np.array([[episode_id, steps + 1, *names, success]]))
         self._returns.append(np.array([episode.reward.sum(dtype=np.float64)]))
 

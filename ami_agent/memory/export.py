@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +24,10 @@ CURE = "pip install 'ami-agent[export]'"
 
 
 def export(store: EpisodeStore, folder: Path, environment: str | None = None) -> tuple[dict[str, int], int]:
-    """Write a dataset for each kind of episode (environment, task, senses) of a store into a new folder.
+    """Write a dataset for each environment and task of a store into a new folder, which is there once it is whole.
 
-    Returns how many episodes each dataset has, by its id, and how many were passed over, as damaged. With
+    Returns how many episodes each dataset has, by its id, and how many were left out: damaged ones, and those with
+    other senses than the first of their kind that can be read. With
     MINARI_DATASETS_PATH set to the folder, `minari.load_dataset(id)` reads them: actions in [-1, 1], pictures as they
     were; each step's info has its surprise, where it is known.
 
@@ -33,23 +35,17 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
         MissingError: Minari is not installed.
     """
     told: dict[str, int] = {}
-    damaged = 0
-    for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
+    left_out, aside = 0, folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    for number, (kind, ids) in enumerate(store.kinds(environment).items()):
         name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
-        written = _write(name, folder, store, ids, kind)
-        damaged += len(ids) - written
+        written = _write(name, aside, store, ids, kind)
+        left_out += len(ids) - written
         if written:
             told[name] = written
-    return told, damaged
-
-
-def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
-    """Ids of episodes by environment and task."""
-    where = "WHERE ?1 IS NULL OR environment = ?1"
-    kinds: dict[tuple[str, str], list[int]] = {}
-    for id, *kind in store.rows(f"SELECT id, environment, task FROM episode {where} ORDER BY id", environment):
-        kinds.setdefault((str(kind[0]), str(kind[1])), []).append(id)
-    return kinds
+    if told:
+        aside.replace(folder)
+    return told, left_out
 
 
 def _write(name: str, folder: Path, store: EpisodeStore, ids: list[int], kind: tuple[str, str]) -> int:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ami_agent.errors import ArtefactError
-from ami_agent.memory.packing import digest, pack, unpack
+from ami_agent.memory.packing import digest, intact, pack, unpack
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
-EPISODE = "environment = ? AND task = ? AND session = ? AND seed = ?"
 SYNC_EVERY = 32  # writes; those between survive the end of the process, and from the next sync on a power cut as well
 
 
@@ -37,7 +35,7 @@ class Step:
 
 
 def whole(steps: Sequence[Step]) -> Episode:
-    """The episode of these moments, T+1 of them in order; one that no step ended is truncated."""
+    """The episode of these moments, T+1 of them in order."""
     first, later = steps[0], steps[1:]
     environment, task, session, seed = first.episode
     told = [step.success for step in later if step.success is not None]
@@ -48,7 +46,7 @@ def whole(steps: Sequence[Step]) -> Episode:
         action=np.stack([step.action for step in later if step.action is not None]).astype(np.float32),
         reward=np.array([step.reward for step in later], np.float32),
         terminated=bool(later[-1].terminated),
-        truncated=bool(later[-1].truncated or not later[-1].terminated),
+        truncated=bool(later[-1].truncated),
         success=bool(any(told)) if told else None,
         seed=seed,
         session=session,
@@ -61,8 +59,11 @@ class Journal:
     def __init__(self, store: EpisodeStore) -> None:
         self._store, self._writes = store, 0
 
-    def write(self, steps: Sequence[Step]) -> None:
-        """Keep these steps; when this returns they outlive the process. Raises as the store's `append` does."""
+    def write(self, steps: Sequence[Step], void: Sequence[Step] = ()) -> None:
+        """Keep these steps, and let go of the episodes of `void` ones; when this returns it outlives the process.
+
+        Raises as the store's `append` does.
+        """
         rows = []
         for step in steps:
             key, data = (*step.episode, step.t), _pack(step)
@@ -71,42 +72,43 @@ class Journal:
         with self._store.transaction(durable=self._writes % SYNC_EVERY == 0) as db:
             insert = "INSERT OR REPLACE INTO tail (environment, task, session, seed, t, checksum, data) VALUES "
             db.executemany(f"{insert} (?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def forget(self, steps: Sequence[Step]) -> None:
-        """Let go of what is still kept of the episodes of these steps: those that nobody is to remember."""
-        if not steps:
-            return
-        with self._store.transaction(durable=False) as db:
-            db.executemany(f"DELETE FROM tail WHERE {EPISODE}", [step.episode for step in steps])
+            gone = "environment = ? AND task = ? AND session = ? AND seed = ?"
+            db.executemany(f"DELETE FROM tail WHERE {gone}", [step.episode for step in void])
 
     def recover(self) -> int:
         """Make episodes of what was lived of those that nobody ended, such as a process that was killed; how many.
 
-        They end, as truncated, where their last readable step does.
+        They end where their last readable step does, neither terminated nor truncated.
         """
-        query = "SELECT environment, task, session, seed FROM tail GROUP BY 1, 2, 3, 4 ORDER BY min(rowid)"
+        query = "SELECT rowid, environment, task, session, seed, t, checksum, data FROM tail ORDER BY rowid"
+        tails: dict[tuple, list[tuple]] = {}
+        for row in self._store.rows(query):
+            tails.setdefault(row[1:5], []).append(row)
         found = 0
-        for key in self._store.rows(query):
-            steps = _readable(self._store, key)
+        for key, rows in tails.items():
+            steps = _readable(key, sorted(rows, key=lambda row: row[5]))
             if len(steps) > 1:
                 self._store.append(whole(steps))
                 found += 1
-            else:
-                self.forget([Step(key, 0, {})])
+        with self._store.transaction() as db:  # what could not be made an episode
+            db.execute("DELETE FROM tail")
         return found
 
 
-def _readable(store: EpisodeStore, key: tuple[str, str, str, int]) -> list[Step]:
-    """The steps of an episode up to the first that is missing or damaged."""
-    query = f"SELECT t, checksum, data FROM tail WHERE {EPISODE} ORDER BY t"
+def _readable(key: tuple, rows: list[tuple]) -> list[Step]:
+    """The steps of an episode up to the first that is missing, damaged or not finite."""
     steps: list[Step] = []
-    for t, checksum, data in store.rows(query, *key):
-        whole = t == len(steps) and digest(f"tail/{(*key, t)}", data) == checksum
+    for *_, t, checksum, data in rows:
         try:
-            steps.append(_unpack(key, t, data if whole else b""))
-        except (ArtefactError, ValueError):
-            log.warning("%s: step %d of an episode that was not ended is damaged or out of place", store.path, t)
+            if t != len(steps) or not intact(f"tail/{(*key, t)}", data, checksum):
+                raise ValueError("damaged, or out of place")
+            step = _unpack(key, t, data)
+            if not np.isfinite([*([] if step.action is None else step.action), step.reward]).all():
+                raise ValueError("not finite")
+        except (KeyError, ValueError) as error:
+            log.warning("step %s of an episode of %s that was not ended: %s", t, key[0], error)
             break
+        steps.append(step)
     return steps
 
 
@@ -118,7 +120,7 @@ def _pack(step: Step) -> bytes:
     return pack({**senses, **done, **{name: np.asarray(value) for name, value in told.items()}})
 
 
-def _unpack(key: tuple[str, str, str, int], t: int, data: bytes) -> Step:
+def _unpack(key: tuple, t: int, data: bytes) -> Step:
     arrays = unpack(data)
     senses = {name.removeprefix("sense/"): array for name, array in arrays.items() if name.startswith("sense/")}
     success = bool(arrays["success"]) if "success" in arrays else None

@@ -44,9 +44,8 @@ class Landmarks:
         self._easiest = Rows((), np.float64)  # of them
         self._seen: dict[tuple[int, int], float] = {}  # from landmark to landmark: what the critics say that it costs
         self._gone: dict[tuple[int, int], float] = {}  # the same of ways that were gone, which count in any case
-        self._failures = Rows((2 * size,), np.float64)  # from where, to where
+        self.failures = np.empty((0, 2 * size))  # (m, 2 G): from where, to where one did not get
         self._tree: KDTree | None = None
-        self._known: tuple[bytes, np.ndarray, np.ndarray] | None = None  # the goal of the last search, what it found
 
     def __len__(self) -> int:
         return len(self._places)
@@ -71,19 +70,25 @@ class Landmarks:
 
     def gone(self, start: int, end: int) -> None:
         """A way that was gone is one, both ways as far as one can tell, and costs what its length does."""
-        length = float(np.linalg.norm(self.places[start] - self.places[end]))
-        for way in ((start, end), (end, start)):
-            self._gone.setdefault(way, self._rate * length)
-        self._known = None
+        refuted = np.linalg.norm(self.failures - self.places[[start, end]].ravel(), axis=1) <= self.spacing / 10
+        self.failures = self.failures[~refuted]
+        cost = self._rate * float(np.linalg.norm(self.places[start] - self.places[end]))
+        self._gone[start, end] = cost
+        self._gone.setdefault((end, start), cost * (RAISED if self._failed(*self.places[[end, start]]) else 1.0))
 
     def failed(self, start: int, place: np.ndarray) -> None:
         """One set out from a landmark and did not get to a place (G,): from around here no way leads there any more,
         and one that was gone costs more."""
-        self._failures.append(np.concatenate([self.places[start], place])[None])
+        left = self.places[start]
+        if not self._failed(left, place):
+            self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
+        around = np.linalg.norm(self.places - left, axis=1) <= self.reach / 2
+        there = np.linalg.norm(self._rings() - place, axis=2) <= self.spacing
+        self._frontier.view[around[:, None] & there] = np.inf
         for end in np.flatnonzero(np.linalg.norm(self.places - place, axis=1) <= self.spacing).tolist():
+            self._seen.pop((start, end), None)
             if (start, end) in self._gone:
                 self._gone[start, end] *= RAISED
-        self._known = None
 
     def relive(self, senses: Senses) -> None:
         """Take in the moments of an episode, each (T+1, *shape)."""
@@ -95,17 +100,6 @@ class Landmarks:
             if before not in (-1, at):
                 self.gone(before, at)
 
-    @property
-    def failures(self) -> np.ndarray:
-        """(m, 2 G): from where, to where one did not get."""
-        return self._failures.view
-
-    def remember_failures(self, failures: np.ndarray | None) -> None:
-        """Take up `failures` of before, if there were any of this kind."""
-        if failures is not None and failures.shape[1:] == self._failures.view.shape[1:]:
-            self._failures.append(failures)
-            self._known = None
-
     def choose(self, senses: Senses, start: int, goal: np.ndarray) -> np.ndarray:
         """Where to go first on the way to a goal (G,), from a moment, each (*shape,), for which the landmark `start`
         stands: a place (G,), in the end the goal; the goal, too, where no way is seen."""
@@ -114,7 +108,7 @@ class Landmarks:
             return goal
         self._look(senses, start)
         following, exits = self._search(goal)
-        onward = following[start]
+        onward = int(following[start])
         if onward < 0:
             return goal
         return exits[start] if onward == len(self) else self.places[onward]
@@ -147,7 +141,6 @@ class Landmarks:
         self._frontier.view[at] = cost[: len(self._ring)]
         for end, seen in zip(near.tolist(), cost[len(self._ring) :], strict=True):
             self._seen[at, end] = seen
-        self._known = None
 
     def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Costs of ways from moments at (n, G) or (G,) to (n, G); infinite if too long, if something is in between, or
@@ -158,39 +151,32 @@ class Landmarks:
         length = np.linalg.norm(end - start, axis=-1)
         most = TRUST * self._rate * np.maximum(length, self.spacing)
         return np.where(
-            (length <= self.reach + self.spacing) & (cost <= most) & ~self._failed_before(start, end), cost, np.inf
+            (length <= self.reach + self.spacing) & (cost <= most) & ~self._failed(start, end), cost, np.inf
         )
 
-    def _failed_before(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    def _failed(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Whether a way like that from (..., G) to (..., G) failed, (...,) bool."""
-        left, sought = np.split(self._failures.view, 2, axis=1)
+        left, sought = np.split(self.failures, 2, axis=1)
         like = np.linalg.norm(start[..., None, :] - left, axis=-1) <= self.reach / 2
         return (like & (np.linalg.norm(end[..., None, :] - sought, axis=-1) <= self.spacing)).any(-1)
 
     def _search(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The landmark to go to from each, (n,): n where it is time to leave them all, -1 where there is no way; and
-        where they are left for, (n, G): the goal, or a place of the frontier, from where it is straight on.
-
-        One search backwards for a goal, kept until something changes.
-        """
-        key = goal.tobytes()
-        if self._known is None or self._known[0] != key:
-            cost, exits = self._exits(goal)
-            last, n = np.flatnonzero(np.isfinite(cost)), len(self)
-            ways = [(*way, cost) for way, cost in self.ways.items()]
-            start, end, length = np.array(ways, np.float64).reshape(-1, 3).T
-            ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
-            lengths = np.append(length, cost[last])
-            back = csr_array((lengths, (ends.astype(int), starts.astype(int))), shape=(n + 1, n + 1))
-            following = dijkstra(back, indices=n, return_predecessors=True)[1][:n]
-            self._known = key, following, exits
-        return self._known[1:]
+        """The landmark to go to from each, (n,): n where it is time to leave them all, negative where there is no way;
+        and where they are left for, (n, G): the goal, or a place of the frontier, from where it is straight on."""
+        cost, exits = self._exits(goal)
+        last, n = np.flatnonzero(np.isfinite(cost)), len(self)
+        start, end, length = np.array([(*way, cost) for way, cost in self.ways.items()], np.float64).reshape(-1, 3).T
+        ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
+        lengths = np.append(length, cost[last])
+        back = csr_array((lengths, (ends.astype(int), starts.astype(int))), shape=(n + 1, n + 1))
+        return dijkstra(back, indices=n, return_predecessors=True)[1][:n], exits
 
     def _exits(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What it costs to get to a goal from each landmark without another, (n,), and by which place, (n, G)."""
         rings = self._rings()
-        leads = self._new(rings) & ~self._failed_before(self.places[:, None], rings)
-        out = np.where(leads, self._frontier.view + self._rate * np.linalg.norm(rings - goal, axis=2), np.inf)
+        out = np.where(
+            self._new(rings), self._frontier.view + self._rate * np.linalg.norm(rings - goal, axis=2), np.inf
+        )
         by, cost = rings[np.arange(len(self)), out.argmin(1)], out.min(1)
         near = np.flatnonzero(np.linalg.norm(self.places - goal, axis=1) <= self.reach)
         direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from ami_agent.memory.packing import digest, pack, unpack
+from ami_agent.memory.packing import digest, intact, pack, unpack
 from ami_agent.memory.store import EpisodeStore
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> di
         return {}
     query = "SELECT checksum, data FROM note WHERE environment = ? AND task = ? AND name = ?"
     for checksum, data in store.rows(query, environment, task, name):
-        if digest(f"note/{(environment, task, name)}", data) == checksum:
+        if intact(f"note/{(environment, task, name)}", data, checksum):
             return unpack(data)
         log.warning("%s: the note %r of %s is damaged", store.path, name, environment)
     return {}

@@ -51,6 +51,11 @@ def digest(place: str, data: bytes) -> bytes:
     return hashlib.blake2b(place.encode(errors="replace") + b"\0" + data, digest_size=16).digest()
 
 
+def intact(place: str, data: object, checksum: object) -> bool:
+    """Whether data are those that `digest` was taken of; a flipped bit may have made something else of either."""
+    return isinstance(data, bytes) and digest(place, data) == checksum
+
+
 def check(episode: Episode, senses: bool = True) -> None:
     """Raise ValueError unless the arrays fit together: what the store accepts it must give back meaningful."""
     steps = len(episode)

@@ -20,7 +20,7 @@ import numpy as np
 from ami_agent.errors import ArtefactError, MissingError
 from ami_agent.memory.database import DamagedMemory, connect, judge, named_errors, quick_check, version
 from ami_agent.memory.database import create as create_file
-from ami_agent.memory.packing import check, digest, pack, unpack
+from ami_agent.memory.packing import check, digest, intact, pack, unpack
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ COLUMNS = "environment, session, seed, steps, episode_return, success, terminate
 ENCODER = COLUMNS.split(", ").index("encoder")
 FILTERS = {
     "environment": "environment = ?",
-    "task": "task = ?",
+    "task": "{task} = ?",
     "session": "session = ?",
     "success": "success = ?",
     "encoder": "id IN (SELECT episode FROM latent WHERE encoder = ?)",
@@ -59,7 +59,8 @@ class EpisodeStore:
                 create_file(self.path)
             judge(self.path)
             self._db = connect(self.path, read_only)
-            self._columns = COLUMNS if version(self._db) > 2 else COLUMNS.replace("task", "''")
+            self._task = "task" if version(self._db) > 2 else "''"  # older schemas have no column of it
+            self._columns = COLUMNS.replace("task", self._task)
 
     def close(self) -> None:
         """Fold the log into the file and let go of it; closing twice is harmless."""
@@ -186,7 +187,7 @@ class EpisodeStore:
         """
         values = (environment, task, session, success, encoder, first)
         wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
-        where = " AND ".join(FILTERS[name] for name in wanted) or "1"
+        where = " AND ".join(FILTERS[name].format(task=self._task) for name in wanted) or "1"
         return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
 
     def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
@@ -204,6 +205,14 @@ class EpisodeStore:
         known = set(self.ids(environment=environment, encoder=encoder))
         missing = [episode_id for episode_id in self.ids(environment=environment) if episode_id not in known]
         yield from self.readable(missing, None, True)
+
+    def kinds(self, environment: str | None = None) -> dict[tuple[str, str], list[int]]:
+        """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
+        query = f"SELECT environment, {self._task}, id FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
+        found: dict[tuple[str, str], list[int]] = {}
+        for name, task, episode_id in self.rows(query, environment):
+            found.setdefault((str(name), str(task)), []).append(episode_id)
+        return found
 
     def readable(
         self, ids: list[int], encoder: str | None = None, senses: bool = True
@@ -274,7 +283,7 @@ class EpisodeStore:
                 faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
             for table in ("tail", "note") if version(self._db) > 2 else ():
                 for *key, checksum, data in self.rows(f"SELECT * FROM {table}"):
-                    if digest(f"{table}/{tuple(key)}", data) != checksum:
+                    if not intact(f"{table}/{tuple(key)}", data, checksum):
                         faults.append(f"{table} {tuple(key)}: bad checksum")
         except DamagedMemory as error:
             faults.append(error.reason)
@@ -313,7 +322,7 @@ class EpisodeStore:
         if found is None:
             raise DamagedMemory(self.path, f"episode {episode_id}: {place} is missing")
         checksum, data = found
-        if not isinstance(data, bytes) or digest(place, data) != checksum:
+        if not intact(place, data, checksum):
             raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of {place}")
         try:
             return unpack(data)

@@ -15,6 +15,8 @@ from ami_agent.memory.landmarks import Costs, Landmarks, Senses
 class WayConfig:
     use: bool = True
     """Find ways over remembered places, where what is achieved is the agent's own place."""
+    stay: bool = False
+    """All episodes are in one place; worlds with sessions say so themselves."""
     spacing: float = 4.0
     """Distance between landmarks, in strides: what a decision moves the agent by, at most."""
     reach: float = 12.0
@@ -92,9 +94,11 @@ class Wayfinder:
         if self._at not in (-1, at):
             self.landmarks.gone(self._at, at)
         begun, self._at = self._at >= 0 and bool((goal == self._goal).all()), at
-        if not begun or arrived or self._gives_up():
-            self._target, self._left = self.landmarks.choose(senses, at, goal), at
-            self._goal, self._age = goal, 0
+        tired = begun and self._gives_up()
+        if tired or arrived or not begun:
+            target = self.landmarks.choose(senses, at, goal)
+            if tired or not begun or (target != self._target).any():  # else it is still the same way
+                self._target, self._left, self._goal, self._age = target, at, goal, 0
         self._age += 1
         return self._target
 
