@@ -109,14 +109,14 @@ def test_ways_back_are_believed_where_one_has_gone():
 
 
 def test_a_goal_that_is_near_but_not_got_to_is_given_up_for_another_way():
-    walker = Walker([((0.2, -9), (0.2, 9))], (0, 0), 1.0)  # critics that see no wall
+    walker = Walker([((0.25, -9), (0.25, 9))], (0, 0), 1.0)  # critics that see no wall
     landmarks = place(walker)
-    guide, goal = Wayfinder(landmarks, 20), np.array([0.3, 0.0])
+    guide, goal = Wayfinder(landmarks, 20), np.array([0.35, 0.0])
     sent = []
     for _ in range(50):
         sent.append(guide.lead(walker.see(goal)))
         walker.go(sent[-1])
-    assert np.allclose(sent[0], goal) and not np.allclose(sent[-1], goal) and len(landmarks.failures) > 0
+    assert np.allclose(sent[:20], goal) and not np.allclose(sent[20], goal) and len(landmarks.failures) > 0
 
 
 def test_a_way_that_was_gone_after_all_did_not_fail():
