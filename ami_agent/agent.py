@@ -68,6 +68,8 @@ class AmiAgent:
         place: str | None = None,
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
+        self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
+        self._place = place
         self.model = brain.model.to(device).eval()
         latent_model = isinstance(self.model, LatentModel)
         self.inference = Inference(self.model, self.config.precision) if latent_model else None
@@ -82,8 +84,6 @@ class AmiAgent:
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
-        self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
-        self._place = place
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._step) != len(done):

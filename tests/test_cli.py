@@ -67,7 +67,7 @@ def test_no_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "near"),
-    [(["rnu"], "run"), (["env", "lsit"], "list"), (["Docter"], "doctor"), (["memory", "x"], "verify")],
+    [(["rnu"], "run"), (["env", "lsit"], "list"), (["Docter"], "doctor"), (["memory", "verfy"], "verify")],
 )
 def test_unknown_command_names_the_nearest(words: list[str], near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2

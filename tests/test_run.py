@@ -151,7 +151,7 @@ def test_ctrl_c_saves_and_a_second_process_is_told_who_holds_the_home(place):
     assert json.loads((folder / "run.json").read_text())["status"] == "stopped"
     lived = len((folder / "metrics.jsonl").read_text().splitlines())
     facts = result(ami(place, *REACH, "--json"))
-    assert facts["memory"]["episodes"] == lived + 2, "every episode that was lived is remembered"
+    assert facts["memory"]["episodes"] - lived in (2, 3), "what was lived is remembered, cut short or not"
 
 
 def test_without_weights_it_trains_first(tmp_path):

@@ -37,7 +37,7 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
     told: dict[str, int] = {}
     left_out, aside = 0, folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for number, (kind, ids) in enumerate(store.kinds(environment).items()):
+    for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
         name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
         written = _write(name, aside, store, ids, kind)
         left_out += len(ids) - written
@@ -46,6 +46,15 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
     if told:
         aside.replace(folder)
     return told, left_out
+
+
+def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
+    """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
+    query = f"SELECT environment, {store.task_column}, id FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
+    found: dict[tuple[str, str], list[int]] = {}
+    for name, task, episode_id in store.rows(query, environment):
+        found.setdefault((str(name), str(task)), []).append(episode_id)
+    return found
 
 
 def _write(name: str, folder: Path, store: EpisodeStore, ids: list[int], kind: tuple[str, str]) -> int:

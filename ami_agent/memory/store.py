@@ -59,8 +59,8 @@ class EpisodeStore:
                 create_file(self.path)
             judge(self.path)
             self._db = connect(self.path, read_only)
-            self._task = "task" if version(self._db) > 2 else "''"  # older schemas have no column of it
-            self._columns = COLUMNS.replace("task", self._task)
+            self.task_column = "task" if version(self._db) > 2 else "''"  # older schemas have none
+            self._columns = COLUMNS.replace("task", self.task_column)
 
     def close(self) -> None:
         """Fold the log into the file and let go of it; closing twice is harmless."""
@@ -187,7 +187,7 @@ class EpisodeStore:
         """
         values = (environment, task, session, success, encoder, first)
         wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
-        where = " AND ".join(FILTERS[name].format(task=self._task) for name in wanted) or "1"
+        where = " AND ".join(FILTERS[name].format(task=self.task_column) for name in wanted) or "1"
         return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
 
     def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
@@ -205,14 +205,6 @@ class EpisodeStore:
         known = set(self.ids(environment=environment, encoder=encoder))
         missing = [episode_id for episode_id in self.ids(environment=environment) if episode_id not in known]
         yield from self.readable(missing, None, True)
-
-    def kinds(self, environment: str | None = None) -> dict[tuple[str, str], list[int]]:
-        """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
-        query = f"SELECT environment, {self._task}, id FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
-        found: dict[tuple[str, str], list[int]] = {}
-        for name, task, episode_id in self.rows(query, environment):
-            found.setdefault((str(name), str(task)), []).append(episode_id)
-        return found
 
     def readable(
         self, ids: list[int], encoder: str | None = None, senses: bool = True
