@@ -45,6 +45,10 @@ class AgentConfig:
         if self.precision not in get_args(Precision):
             raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
+    def learning(self) -> AgentConfig:
+        """The same for an agent that is still learning: it is not led, and it does not recall."""
+        return replace(self, recalled=0, ways=replace(self.ways, use=False))
+
 
 class AmiAgent:
     """Acts in B worlds at once. The same seed, weights and memory give the same actions.
@@ -69,7 +73,8 @@ class AmiAgent:
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
-        self._place = place
+        self._task = place
+        self._noted: np.ndarray | None = None  # the ways that failed, as they were last kept
         self.model = brain.model.to(device).eval()
         latent_model = isinstance(self.model, LatentModel)
         self.inference = Inference(self.model, self.config.precision) if latent_model else None
@@ -132,10 +137,15 @@ class AmiAgent:
         known = self.look_back(episode)
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
-            if self.ways is not None and self.ways.place is not None and self._place is not None:
-                failed = {"ways": self.ways.place.failures}
-                write_note(self.store, self.brain.spec.environment, self._place, self._failures, failed)
+            self._note_failures(self.store)
         return known
+
+    def _note_failures(self, store: EpisodeStore) -> None:
+        """Keep the ways that failed in the place that stays, if there is one and they are others than before."""
+        place = None if self.ways is None else self.ways.place
+        if place is not None and self._task is not None and place.failures is not self._noted:
+            write_note(store, self.brain.spec.environment, self._task, self._failures, {"ways": place.failures})
+            self._noted = place.failures
 
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:

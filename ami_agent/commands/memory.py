@@ -14,60 +14,45 @@ from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import home_path
 
 
-@dataclass(frozen=True)
-class Info:
+@dataclass(frozen=True, kw_only=True)
+class Whose:
+    """Whose memory it is, and how to answer."""
+
+    home: str | None = None
+    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
+    name: str = "default"
+    """Which agent's."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Whose):
     """What an agent remembers."""
 
-    home: str | None = None
-    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
-    name: str = "default"
-    """Which agent's."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
-
-@dataclass(frozen=True)
-class Verify:
+@dataclass(frozen=True, kw_only=True)
+class Verify(Whose):
     """Read everything an agent remembers and name what is damaged; exit code 4 if anything is."""
 
-    home: str | None = None
-    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
-    name: str = "default"
-    """Which agent's."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
-
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, kw_only=True)
+class Export(Whose):
     """Write what an agent remembers as Minari datasets, which others read (needs the extra `export`)."""
 
     out: Path
     """A new folder, for MINARI_DATASETS_PATH."""
     env: str | None = None
     """Of one environment alone, as `memory info` names it."""
-    home: str | None = None
-    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
-    name: str = "default"
-    """Which agent's."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
 
-@dataclass(frozen=True)
-class Compact:
+@dataclass(frozen=True, kw_only=True)
+class Compact(Whose):
     """Give back the room of what was deleted or superseded; needs up to twice the room of the memory while it works."""
 
-    home: str | None = None
-    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
-    name: str = "default"
-    """Which agent's."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
-
-@dataclass(frozen=True)
-class Recall:
+@dataclass(frozen=True, kw_only=True)
+class Recall(Whose):
     """The moments most like one that is remembered, by the encoder whose latents are there."""
 
     episode: int
@@ -78,12 +63,6 @@ class Recall:
     """How many."""
     others: bool = True
     """Of other episodes only."""
-    home: str | None = None
-    """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
-    name: str = "default"
-    """Which agent's."""
-    json: bool = False
-    """Print one JSON object on stdout."""
 
 
 def main(config: Info | Verify | Export | Compact | Recall) -> int:

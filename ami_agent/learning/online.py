@@ -14,7 +14,6 @@ from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.protocols import Episode
 
 WARMUP = 1_000  # env steps of random actions by a brain that has learned nothing yet
@@ -37,7 +36,7 @@ class OnlineAgent:
         study: StudyConfig | None = None,
     ) -> None:
         self.brain, self.store = brain, store
-        self.agent = AmiAgent(brain, replace(config, recalled=0, ways=WayConfig(use=False)), seed)
+        self.agent = AmiAgent(brain, config.learning(), seed)
         study = study or StudyConfig(ratio=0.5)
         spec = environment.spec
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)

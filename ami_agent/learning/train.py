@@ -30,7 +30,6 @@ from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.planning.cem import CEMConfig
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
@@ -160,7 +159,7 @@ class Training:
 
     def _explorer(self, brain: Brain, numbers: np.random.Generator) -> Explorer:
         """Who gathers experience for a student."""
-        mind = AgentConfig(planner=self.config.planner, recalled=0, ways=WayConfig(use=False))
+        mind = AgentConfig(planner=self.config.planner).learning()
         seed = int(numbers.integers(2**31))
         return Explorer(brain, numbers, AmiAgent(brain, mind, seed) if self.config.plan else None)
 

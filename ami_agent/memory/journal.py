@@ -80,13 +80,13 @@ class Journal:
 
         They end where their last readable step does, neither terminated nor truncated.
         """
-        query = "SELECT rowid, environment, task, session, seed, t, checksum, data FROM tail ORDER BY rowid"
+        query = "SELECT environment, task, session, seed, t, checksum, data FROM tail ORDER BY rowid"
         tails: dict[tuple, list[tuple]] = {}
         for row in self._store.rows(query):
-            tails.setdefault(row[1:5], []).append(row)
+            tails.setdefault(row[:4], []).append(row)
         found = 0
         for key, rows in tails.items():
-            steps = _readable(key, sorted(rows, key=lambda row: row[5]))
+            steps = _readable(key, sorted(rows, key=lambda row: row[4]))
             if len(steps) > 1:
                 self._store.append(whole(steps))
                 found += 1

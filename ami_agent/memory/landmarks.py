@@ -64,14 +64,15 @@ class Landmarks:
         """The landmark that stands for a moment, each (*shape,); a new one if none is near, or if this is where a place
         was sought (G,) that no landmark stands for yet."""
         place = senses["achieved_goal"].astype(np.float64)
-        away = np.linalg.norm(self.places - place, axis=1)
+        away = self._away(place)
         known = len(self) > 0 and away.min() <= self.spacing and (sought is None or not self._new(sought))
         return int(away.argmin()) if known else self._add(senses, place)
 
     def gone(self, start: int, end: int) -> None:
         """A way that was gone is one, both ways as far as one can tell, and costs what its length does."""
         refuted = np.linalg.norm(self.failures - self.places[[start, end]].ravel(), axis=1) <= self.spacing / 10
-        self.failures = self.failures[~refuted]
+        if refuted.any():
+            self.failures = self.failures[~refuted]
         cost = self._rate * float(np.linalg.norm(self.places[start] - self.places[end]))
         self._gone[start, end] = cost
         self._gone.setdefault((end, start), cost * (RAISED if self._failed(*self.places[[end, start]]) else 1.0))
@@ -82,10 +83,10 @@ class Landmarks:
         left = self.places[start]
         if not self._failed(left, place):
             self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
-        around = np.linalg.norm(self.places - left, axis=1) <= self.reach / 2
+        around = self._away(left) <= self.reach / 2
         there = np.linalg.norm(self._rings() - place, axis=2) <= self.spacing
         self._frontier.view[around[:, None] & there] = np.inf
-        for end in np.flatnonzero(np.linalg.norm(self.places - place, axis=1) <= self.spacing).tolist():
+        for end in np.flatnonzero(self._away(place) <= self.spacing).tolist():
             self._seen.pop((start, end), None)
             if (start, end) in self._gone:
                 self._gone[start, end] *= RAISED
@@ -120,7 +121,7 @@ class Landmarks:
 
     def _add(self, senses: Senses, place: np.ndarray) -> int:
         """A new landmark, and the ways to it from those near it."""
-        index, near = len(self), np.flatnonzero(np.linalg.norm(self.places - place, axis=1) <= self.reach)
+        index, near = len(self), np.flatnonzero(self._away(place) <= self.reach)
         back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
         self._seen |= {(other, index): cost for other, cost in zip(near.tolist(), back, strict=True)}
         for name, value in senses.items():
@@ -134,7 +135,7 @@ class Landmarks:
 
     def _look(self, senses: Senses, at: int) -> None:
         """Which ways there are from a landmark, as seen from a moment that it stands for."""
-        away = np.linalg.norm(self.places - self.places[at], axis=1)
+        away = self._away(self.places[at])
         near = np.flatnonzero((away <= self.reach) & (away > 0))
         ends = np.concatenate([self._rings()[at], self.places[near]])
         cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends)
@@ -178,12 +179,16 @@ class Landmarks:
             self._new(rings), self._frontier.view + self._rate * np.linalg.norm(rings - goal, axis=2), np.inf
         )
         by, cost = rings[np.arange(len(self)), out.argmin(1)], out.min(1)
-        near = np.flatnonzero(np.linalg.norm(self.places - goal, axis=1) <= self.reach)
+        near = np.flatnonzero(self._away(goal) <= self.reach)
         direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))
         better = near[direct <= cost[near]]
         by[better] = goal
         cost[near] = np.minimum(cost[near], direct)
         return cost, by
+
+    def _away(self, place: np.ndarray) -> np.ndarray:
+        """How far each landmark is from a place (G,), (n,)."""
+        return np.linalg.norm(self.places - place, axis=1)
 
     def _rings(self) -> np.ndarray:
         """(n, K, G): where the ways of the frontier lead."""
