@@ -36,12 +36,17 @@ class AgentConfig:
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
     ways: WayConfig = field(default_factory=WayConfig)
+    trust: float = 10.0
+    """How much better a plan must be that is far from the policy prior's own: mean squared distance, in units of what
+    one action is better by than another. The critics are right where they have learned, which is near."""
     precision: Precision = "auto"
     """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
             raise UsageError(f"priors must lie from 1 and recalled from 0 to 10000: {self.priors}, {self.recalled}")
+        if not 0 <= self.trust <= 1e6:
+            raise UsageError(f"trust must lie from 0 to 1000000, not {self.trust}")
         if self.precision not in get_args(Precision):
             raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
@@ -130,7 +135,10 @@ class AmiAgent:
         """Search on from `plan` (B, T, A), in worlds that have not `begun` from the policy prior's own."""
         proposals = self._proposals(latent, seeds, recalled, distances)
         start = torch.where(begun[:, None, None], plan, proposals[:, 0])
-        return self.planner.plan(self._view, latent, self.objective, seeds, start, proposals)
+        objective = self.objective
+        if isinstance(objective, Return):  # another may count in other units
+            objective = objective.near(proposals[:, 0], self.config.trust * self.model.action_gap)
+        return self.planner.plan(self._view, latent, objective, seeds, start, proposals)
 
     def remember(self, episode: Episode) -> Episode:
         """Look back on an episode, and keep it in the store, if there is one that can be written."""

@@ -85,17 +85,17 @@ class Brain:
                 f"another thing; --action-repeat {learned} acts as they learned"
             )
 
-    def save(self, path: Path, half: bool = False, **facts: Any) -> None:
+    def save(self, path: Path, half: bool = False, **facts: Any) -> str:
         """Write the weights to one file; with `half`, matrices in 16 bits. `facts` go into its metadata.
 
-        The target critics are not written: they start again as copies of the critics.
+        The target critics are not written: they start again as copies of the critics. Returns the file's checksum.
         """
         tensors = {
             name: value.half() if half and value.ndim > 1 else value
             for name, value in self.model.state_dict().items()
             if not name.startswith("targets.")
         }
-        checkpoints.save_file(path, tensors, {**self.meta(), **facts})
+        return checkpoints.save_file(path, tensors, {**self.meta(), **facts})
 
     @classmethod
     def load(cls, path: Path) -> Brain:

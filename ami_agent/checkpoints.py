@@ -89,11 +89,15 @@ def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     raise ArtefactError(f"no intact checkpoint in {folder}: {'; '.join(damage)}")
 
 
-def save_file(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and meta as one safetensors file, atomically (the form of shipped weights)."""
+def save_file(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    """Write tensors and meta as one safetensors file, atomically (the form of shipped weights).
+
+    Returns the checksum of what it holds, which is in the file, too; its bytes may stand in any order.
+    """
     text = _canonical(plain(meta)).decode()
     digest = _content_digest(_serialize(tensors), text)
     write_bytes(Path(path), _serialize(tensors, {"format": str(FORMAT), "meta": text, "sha256": digest}))
+    return digest
 
 
 def load_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

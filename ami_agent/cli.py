@@ -44,6 +44,8 @@ COMMANDS = {
     "memory export": Command("ami_agent.commands.memory", "write what an agent remembers for others to read", "Export"),
     "memory compact": Command("ami_agent.commands.memory", "let a memory take less room", "Compact"),
     "memory recall": Command("ami_agent.commands.memory", "the moments most like one that is remembered", "Recall"),
+    "bench list": Command("ami_agent.commands.bench", "suites of tasks, and agents to compare", "List"),
+    "bench run": Command("ami_agent.commands.bench", "run agents x tasks x seeds of a suite, or go on", "Run"),
     "replay": Command("ami_agent.commands.replay", "live a run's episodes again, and compare"),
     "doctor": Command("ami_agent.commands.doctor", "what this machine can do, and what to install"),
 }

@@ -100,8 +100,9 @@ class Environment:
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """actions (B, A) in [-1, 1] -> observation, reward, terminated, truncated (B,), info.
 
-        info has `success` (B,) bool and `physics_error` (B,) bool, whatever the environment calls them. Where a sense
-        or the reward is not finite, that is a physics error: 0 stands for the value, and the episode is truncated.
+        info has `success` and `physics_error` (B,) bool, whatever the environment calls them, and `cost` (B,), 0 where
+        it tells none. Where a sense or the reward is not finite, that is a physics error: 0 stands for the value, and
+        the episode is truncated.
         Raises NumericalError once the physics has failed in too many episodes in a row.
         """
         with _living(self.id):
@@ -114,6 +115,7 @@ class Environment:
         told = {
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
+            "cost": np.nan_to_num(np.asarray(info.get("cost", np.zeros(self.n)), np.float64)),
         }
         terminated, truncated = terminated & ~lost, truncated | lost
         for failed in told["physics_error"][terminated | truncated]:

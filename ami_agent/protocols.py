@@ -76,6 +76,11 @@ class WorldModel(Protocol):
 
     discount: float  # of a reward, a decision
 
+    @property
+    def action_gap(self) -> Tensor:
+        """How much more an action is worth than another, as a rule, (): in rewards."""
+        ...
+
     def encode(self, observation: Senses) -> Tensor:
         """{sense: (..., *shape)} -> latent (..., D)."""
         ...

@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from learning_piece import DONE
 
+from ami_agent.bench.piece import DONE
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 
@@ -46,9 +46,9 @@ def figure(
         body.append(f'<text class="head" x="6" y="{b * block + 18}">Return against {title}</text>')
         for i, task in enumerate(tasks):
             place = i % COLUMNS * WIDE, b * block + HEAD + i // COLUMNS * HIGH
-            limit = steps[task.id] if axis == "steps" and steps[task.id] else np.inf
-            curves = {name: _curve(found[task.id][name], axis, limit) for name in names if name in found[task.id]}
-            panel = _panel(task.short, curves, colours, 1000.0 if task.id.startswith("dm_control/") else None)
+            limit = steps[task.name] if axis == "steps" and steps[task.name] else np.inf
+            curves = {name: _curve(found[task.name][name], axis, limit) for name in names if name in found[task.name]}
+            panel = _panel(task.short, curves, colours, 1000.0 if task.name.startswith("dm_control/") else None)
             body.append(f'<g transform="translate({place[0]} {place[1]})">{panel}</g>')
     body.append(_legend(names, colours, 2 * block + 12))
     box = f'viewBox="0 0 {max(wide, LEAST)} {2 * block + 24}" role="img" aria-label="Learning curves"'

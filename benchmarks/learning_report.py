@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from learning_figure import figure
-from learning_piece import DONE, FAILED, read
 
+from ami_agent.bench.piece import DONE, FAILED, read
+from ami_agent.bench.suites import Task
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap
 from ami_agent.files import write_bytes
@@ -23,25 +23,6 @@ Piece = dict[str, Any]
 Pieces = dict[str, dict[str, list[Piece]]]  # [task][agent], a piece a seed
 
 
-@dataclass(frozen=True)
-class Task:
-    """`floor` and `reference` are the returns that score 0 and 1."""
-
-    id: str
-    repeat: int  # env steps a decision, for all agents
-    floor: float = 0.0
-    reference: float = 1000.0  # dm_control's most
-    source: str = ""  # of the reference
-    tdmpc2: float | None = None
-
-    @property
-    def short(self) -> str:
-        return self.id.removeprefix("dm_control/")
-
-    def score(self, value: float) -> float:
-        return (value - self.floor) / (self.reference - self.floor)
-
-
 def called(agent: str) -> str:
     """An agent's name in a table: "ours-no-planner" is "ours, no planner"."""
     return NAMES.get(agent, agent.replace("-", ", ", 1).replace("-", " "))
@@ -52,7 +33,7 @@ def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
 
     Raises UsageError if two cannot be compared: other settings, or other versions of what results depend on.
     """
-    ids = {task.id for task in tasks}
+    ids = {task.name for task in tasks}
     every = [read(path) for path in sorted(folder.glob("*.json"))]
     pieces = [piece for piece in every if piece["agent"] in agents and piece["task"] in ids]
     known: dict[tuple[str, ...], tuple[Piece, Any]] = {}
@@ -116,11 +97,11 @@ def estimate(strata: list[list[list[float]]], digits: int = 1) -> str:
 def report(pieces: list[Piece], tasks: list[Task], agents: list[str], picture: Path) -> str:
     """All of it in Markdown; the figure goes to a file."""
     found = counted(pieces)
-    tasks = [task for task in tasks if task.id in found]
+    tasks = [task for task in tasks if task.name in found]
     agents = [agent for agent in agents if any(agent in by_agent for by_agent in found.values())]
     lines = list(_unequal(pieces))
     if tasks:
-        steps = {task.id: common(found[task.id], "steps") for task in tasks}
+        steps = {task.name: common(found[task.name], "steps") for task in tasks}
         write_bytes(picture, figure(found, tasks, {agent: called(agent) for agent in agents}, steps).encode())
         parts = [_scores(found, tasks, agents, steps), _aggregate(found, tasks, agents, steps), _priors(found, tasks)]
         head = [*_head(pieces), *_warnings(found, tasks, agents)]
@@ -136,27 +117,27 @@ def _scores(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str
     lines = [_row(["task", "repeat", "env steps", "seeds", *names, *cpu, "TD-MPC2 at 100k, published"])]
     lines.append("|---" * (lines[0].count(" | ") + 1) + "|")
     for task in tasks:
-        there, cells, prices = found[task.id], [], []
+        there, cells, prices = found[task.name], [], []
         for agent in agents:
-            at = [point(piece, "steps", steps[task.id]) for piece in there.get(agent, [])]
+            at = [point(piece, "steps", steps[task.name]) for piece in there.get(agent, [])]
             cells.append(estimate([[one["returns"] for one in at]]) if at else "-")
             if agent in learners:
                 prices.append(f"{np.median([one['cpu_seconds'] for one in at]):.0f}" if at else "-")
         counts = sorted({len(there[agent]) for agent in agents if agent in there})
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-        published = "-" if task.tdmpc2 is None else f"{task.tdmpc2:g}"
+        published = "-" if task.published is None else f"{task.published:g}"
         cells += [" / ".join(prices)] if learners else []
-        lines.append(_row([f"`{task.id}`", task.repeat, f"{steps[task.id]:,.0f}", seeds, *cells, published]))
+        lines.append(_row([f"`{task.name}`", task.repeat, f"{steps[task.name]:,.0f}", seeds, *cells, published]))
     return lines
 
 
 def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
     """Normalised scores over tasks x seeds, at equal env steps and at equal CPU time."""
-    shared = [task for task in tasks if all(agent in found[task.id] for agent in agents)]
+    shared = [task for task in tasks if all(agent in found[task.name] for agent in agents)]
     learners = [agent for agent in agents if agent != "random"]
     if not shared or not learners:
         return []
-    cpu = min(common({agent: found[task.id][agent] for agent in learners}, "cpu_seconds") for task in shared)
+    cpu = min(common({agent: found[task.name][agent] for agent in learners}, "cpu_seconds") for task in shared)
     which = "all" if len(shared) == len(tasks) else "those that all agents have,"
     lines = [
         f"Normalised score, interquartile mean over tasks x seeds, {which} {len(shared)} of {len(tasks)} tasks, with "
@@ -172,8 +153,8 @@ def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[
         for axis in ("steps", "cpu_seconds"):
             strata = []
             for task in shared:
-                limit = steps[task.id] if axis == "steps" else cpu
-                at = [point(piece, axis, limit)["returns"] for piece in found[task.id][agent]]
+                limit = steps[task.name] if axis == "steps" else cpu
+                at = [point(piece, axis, limit)["returns"] for piece in found[task.name][agent]]
                 strata.append([[task.score(float(np.mean(returns)))] for returns in at])
             cells.append(estimate(strata, 3))
         lines.append(_row([called(agent), *cells]))
@@ -187,13 +168,13 @@ def _priors(found: Pieces, tasks: list[Task]) -> list[str]:
     """
     lines = ["| task | env steps | ours, planner | its prior alone | planner - prior |", "|---|---|---|---|---|"]
     for task in tasks:
-        last = [piece["points"][-1] for piece in found[task.id].get("ours", [])]
+        last = [piece["points"][-1] for piece in found[task.name].get("ours", [])]
         last = [one for one in last if "prior" in one and set(one["seeds"]) & set(one["prior"]["seeds"])]
         if last:
             runs = [_paired(one) for one in last]  # one seed's: planner, prior, gain
             steps = sorted({one["steps"] for one in last})
             told = " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
-            lines.append(_row([f"`{task.id}`", told, *(estimate([list(some)]) for some in zip(*runs, strict=True))]))
+            lines.append(_row([f"`{task.name}`", told, *(estimate([list(some)]) for some in zip(*runs, strict=True))]))
     return lines if len(lines) > 2 else []
 
 
@@ -228,7 +209,7 @@ def _groups(pieces: list[Piece], made: Callable[[Piece], str]) -> Iterator[str]:
 
 
 def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[str]:
-    seeds = min(len(found[task.id][agent]) for task in tasks for agent in agents if agent in found[task.id])
+    seeds = min(len(found[task.name][agent]) for task in tasks for agent in agents if agent in found[task.name])
     if seeds < HINT:
         yield ""
         yield f"**Warning: as few as {seeds} seed{'s' * (seeds > 1)} an agent and task: nothing can be concluded.**"
@@ -252,14 +233,10 @@ def _unequal(pieces: list[Piece]) -> Iterator[str]:
 
 
 def _sources(tasks: list[Task]) -> Iterator[str]:
-    if any(task.tdmpc2 is not None for task in tasks):
+    if any(task.published is not None for task in tasks):
         yield f"- TD-MPC2, published: {TDMPC2}."
-    if any(not task.source for task in tasks):
-        yield "- Normalised score of dm_control: return / 1000."
     for task in tasks:
-        if task.source:
-            where = f"0 at {task.floor:g} (random actions, here), 1 at {task.reference:g}"
-            yield f"- Normalised score of `{task.id}`: {where} ({task.source})."
+        yield f"- Normalised score of `{task.name}`: 0 at {task.floor:g}, 1 at {task.reference:g} ({task.source})."
 
 
 def _row(cells: list[Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ami_agent.protocols import Objective
+
 
 class Judge(Protocol):
     """The heads of a world model that a return is made of."""
@@ -24,6 +26,17 @@ class Return:
 
     def __init__(self, judge: Judge, discount: float) -> None:
         self.judge, self.discount = judge, discount
+
+    def near(self, plan: Tensor, price: Tensor) -> Objective:
+        """The same, and `price` () times the mean squared distance from a plan (B, T, A).
+
+        What a search finds far from where the critics have learned is as often their error as a better way.
+        """
+
+        def cost(latents: Tensor, actions: Tensor) -> Tensor:
+            return self(latents, actions) + price * (actions - plan.unsqueeze(1)).square().mean((-1, -2))
+
+        return cost
 
     def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
         """latents (B, N, T+1, D), actions (B, N, T, A) -> cost (B, N)."""

@@ -131,6 +131,11 @@ class LatentModel(nn.Module):
         first, second = (critic(x) for critic in (self.targets if target else self.critics))
         return self.level + self.spread * torch.minimum(first, second).float().squeeze(-1)
 
+    @property
+    def action_gap(self) -> Tensor:
+        """How much more an action is worth than another, (): running root mean square, in rewards."""
+        return self.scale * self.unit
+
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with normal noise a sample."""
         if noise is None:

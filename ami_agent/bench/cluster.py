@@ -1,0 +1,84 @@
+"""Running a suite on a Ray cluster (extra `ray`): the same pieces, the same files. One task a piece; a piece whose
+worker is lost is run again, from its last checkpoint where its scratch folder is shared, else from zero."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ami_agent.bench.piece import FAILED, Facts, fail, read
+from ami_agent.bench.runner import Plan, command, one_thread, prepare
+from ami_agent.console import progress, say
+from ami_agent.errors import MissingError
+from ami_agent.files import write_json
+from ami_agent.signals import Stop
+
+RETRIES = 3  # of a piece whose worker was lost
+
+
+def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
+    """Run pieces on the cluster at `address`, or on this machine's ("auto" begins one if there is none).
+
+    Raises MissingError without Ray.
+    """
+    ray = _connect(address)
+    try:
+        work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
+        running = {}
+        for path, fresh in left.items():
+            if prepare(path, fresh):
+                running[work.remote(path.name, path.read_text())] = path
+        with progress(len(running), f"{plan.suite.name} on Ray") as advance:
+            while running and not stop.requested:
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
+                for one in ready:
+                    path = running.pop(one)
+                    advance(1, f"{path.stem}: {_take(ray, one, path)}")
+        for one in running:
+            ray.cancel(one, force=True)
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingError("--ray needs Ray: pip install 'ami-agent[ray]'") from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as error:
+        if address != "auto":
+            raise MissingError(f"--ray {address}: no cluster there; begin one with `ray start --head`") from error
+        say("no Ray cluster is running here: one is begun on this machine, for as long as this takes")
+        ray.init(**quiet)
+    return ray
+
+
+def _work(name: str, text: str) -> str:
+    """On a worker: a piece in a process of its own; its file as it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, scratch = Path(folder) / name, Path(folder) / "scratch"
+        path.write_text(text)
+        scratch.mkdir()
+        done = subprocess.run(command(path, scratch), env=one_thread(), capture_output=True, text=True)
+        facts = read(path)
+        if facts["status"] == "unfinished":
+            words = done.stderr.strip().splitlines()[-1:]
+            fail(path, f"its process ended with {done.returncode}: {''.join(words)}")
+        return path.read_text()
+
+
+def _take(ray: Any, one: Any, path: Path) -> str:
+    """Keep what a worker gave; how it ended."""
+    try:
+        facts = json.loads(ray.get(one))
+    except Exception as error:  # Ray's own errors, and whatever it carries
+        fail(path, f"its worker was lost {RETRIES + 1} times: {type(error).__name__}")
+        return FAILED
+    write_json(path, facts)
+    return facts["status"]

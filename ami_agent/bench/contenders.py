@@ -1,0 +1,77 @@
+"""Who is compared: agents by name, each with what it needs of a task and how its pieces are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ami_agent.bench import others, ours, sb3, untaught
+from ami_agent.bench.piece import Piece
+from ami_agent.bench.suites import Task
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`run` takes a piece to its end; `config` is what it does so with, saved in the piece's file."""
+
+    about: str
+    run: Callable[[Piece], None]
+    config: Callable[[Task], Any] = lambda task: {}
+    needs: str = ""  # of a task: "goals" or "oracle"
+    resumes: bool = False  # goes on from its last checkpoint; others begin from zero
+    learns: bool = True
+    at_once: int | None = None  # worlds it can be judged in at once; None for any
+
+
+def _untaught(about: str, needs: str = "", at_once: int | None = None) -> Contender:
+    return Contender(about, untaught.draw, needs=needs, learns=False, at_once=at_once)
+
+
+def _sb3(name: str, settings: dict[str, Any], needs: str = "") -> Contender:
+    return Contender(f"Stable-Baselines3's {name}, its own settings", sb3.learn, lambda task: settings, needs)
+
+
+def _ours(name: str) -> Contender:
+    about = "ours" + name.removeprefix("ours").replace("-", ", ", 1).replace("-", " ")
+    return Contender(about, ours.learn, lambda task: ours.PARTS[name](ours.ours(task)), resumes=True)
+
+
+CONTENDERS: dict[str, Contender] = {
+    "random": _untaught("uniform actions: the floor"),
+    "noop": _untaught("does nothing"),
+    "oracle": _untaught("the world's scripted expert, which sees everything: the ceiling", "oracle"),
+    "oracle-planner": _untaught("CEM on the true simulator", "oracle", at_once=1),
+    "ppo": _sb3("PPO", sb3.SETTINGS),
+    "sac": _sb3("SAC", sb3.SETTINGS),
+    "td3": _sb3("TD3", sb3.SETTINGS),
+    "sac-her": _sb3("SAC with hindsight (HER)", sb3.HINDSIGHT, "goals"),
+    **{name: _ours(name) for name in ours.PARTS},
+}
+
+
+def contender(name: str) -> Contender:
+    """By its name, plug-ins included. Raises UsageError for one that is not there, or is broken."""
+    if name in CONTENDERS:
+        return CONTENDERS[name]
+    found = others.load_agents()
+    if name not in found:
+        known = [*CONTENDERS, *found]
+        raise UsageError(f"no agent {name!r}; there is {', '.join(nearest(name, known) or known)}")
+    kind = found[name]
+    if isinstance(kind, str):
+        raise UsageError(f"agent {name!r} is broken: {kind}")
+    return Contender(
+        kind.__doc__ or name, others.learn, lambda task: others.source(name), learns=hasattr(kind, "train")
+    )
+
+
+def misfit(who: Contender, environment: Environment) -> str:
+    """What an agent needs and the environment has not, in words; nothing if it fits."""
+    if who.needs == "goals" and not environment.spec.goals:
+        return "it has no goals to compute rewards for"
+    if who.needs == "oracle" and not hasattr(environment.vector, "oracle"):
+        return "it has no oracle"
+    return ""

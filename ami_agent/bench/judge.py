@@ -1,0 +1,104 @@
+"""Judging: an agent lives one episode of each of some seeds, and what came of them is kept raw."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ami_agent.environment import Environment
+from ami_agent.errors import NumericalError
+from ami_agent.evaluation.film import gif
+from ami_agent.evaluation.resimulate import film_of
+from ami_agent.learning.live import live
+from ami_agent.protocols import Agent, Episode
+from ami_agent.signals import Stop
+
+FRAMES, PIXELS = 40, 96  # of a film
+
+
+class Interrupted(Exception):
+    """A signal asked to stop: the piece stays unfinished."""
+
+
+class Watched:
+    """An environment, and what `Episode` does not keep of each episode in it: success at its last step, and cost."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self.n, self.spec, self.task = environment.n, environment.spec, environment.task
+        self.tells_success = False
+        self._seed, self._cost = np.zeros(self.n, np.int64), np.zeros(self.n)
+        self.final: dict[int, tuple[bool, float]] = {}  # by the episode's seed
+
+    def reset(self, mask: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]:
+        self._seed[mask], self._cost[mask] = np.array(seeds)[mask], 0.0
+        return self._environment.reset(mask, seeds)
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        told = self._environment.step(action)
+        _, _, terminated, truncated, info = told
+        self.tells_success = self._environment.tells_success
+        self._cost += info["cost"]
+        for i in np.flatnonzero(terminated | truncated).tolist():
+            self.final[int(self._seed[i])] = bool(info["success"][i]), float(self._cost[i])
+        return told
+
+
+def judged(
+    environment: Environment, agent: Agent, seeds: range, stop: Stop
+) -> tuple[dict[str, list[Any]], list[Episode]]:
+    """An episode of each seed, void ones left out: lists with an entry an episode, and the episodes.
+
+    Raises Interrupted when a signal comes, NumericalError if the physics failed in all episodes.
+    """
+    world = Watched(environment)
+    found: dict[int, Episode] = {}
+    rounds = -(-len(seeds) // environment.n)
+    first = iter([*seeds, *range(seeds.stop, seeds.stop + 10**6)])  # a world that is done early begins another
+    for ended in live(world, agent, first, steps=rounds * environment.spec.max_episode_steps):
+        found |= {episode.seed: episode for episode in ended if episode.seed in seeds}
+        if stop.requested:
+            raise Interrupted
+        if len(found) == len(seeds):
+            break
+    if not found:
+        raise NumericalError(f"the physics of {environment.id} failed in every episode of an evaluation")
+    episodes = [found[seed] for seed in sorted(found)]
+    finals = [world.final[episode.seed] for episode in episodes]
+    told = world.tells_success
+    return {
+        "seeds": [episode.seed for episode in episodes],
+        "returns": [float(episode.reward.sum(dtype=np.float64)) for episode in episodes],
+        "successes": [episode.success for episode in episodes],
+        "final_successes": [success if told else None for success, _ in finals],
+        "costs": [cost for _, cost in finals],
+        "lengths": [len(episode) for episode in episodes],
+    }, episodes
+
+
+def films(episodes: Sequence[Episode], options: dict[str, Any], name: str, period: float) -> dict[str, Any]:
+    """A GIF, in base64, of the best, the median and the worst episode by return; nothing where none can be drawn."""
+    ranked = sorted(episodes, key=lambda episode: float(episode.reward.sum(dtype=np.float64)))
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    made = {}
+    for place, episode in chosen.items():
+        frames = [_small(frame) for frame in film_of(episode, options, name, FRAMES)]
+        if not frames:
+            return {}
+        seconds = (len(episode) + 1) * (period or 0.04)
+        picture = base64.b64encode(gif(frames, len(frames) / seconds)).decode("ascii")
+        made[place] = {"seed": episode.seed, "gif": picture}
+    return made
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> about PIXELS high, by means of blocks."""
+    k = max(1, round(frame.shape[0] / PIXELS))
+    high, wide = frame.shape[0] // k * k, frame.shape[1] // k * k
+    blocks = frame[:high, :wide].reshape(high // k, k, wide // k, k, 3)
+    return blocks.mean((1, 3)).round().astype(np.uint8)

@@ -1,0 +1,66 @@
+"""Other people's agents in a benchmark: classes that packages name under the entry point `ami_agent.agents`.
+
+Such a class is made with (spec, seed), of an `ami_agent.protocols.Spec`; it resets and acts as any `Agent`. One that
+learns has `train(environment, steps, judge)`, too: `environment` is one world (`ami_agent.environment.Environment`),
+`steps` the env steps to live in it, and `judge(steps)` is to be called with the env steps lived so far, at least once
+an episode. It judges the agent where a point of its curve is due, and says whether to go on.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from ami_agent.bench.judge import Interrupted
+from ami_agent.bench.piece import Piece
+from ami_agent.environment import Environment
+from ami_agent.errors import UsageError
+
+GROUP = "ami_agent.agents"
+
+
+@cache
+def load_agents() -> dict[str, type | str]:
+    """By name: the class, or why it is broken. Each is imported once a process; one that raises breaks no other."""
+    found: dict[str, type | str] = {}
+    for point in sorted(metadata.entry_points(group=GROUP)):
+        try:
+            kind = point.load()
+            missing = [name for name in ("reset", "act") if not callable(getattr(kind, name, None))]
+            found[point.name] = f"{point.value} has no {' and no '.join(missing)}" if missing else kind
+        except (Exception, SystemExit) as error:  # it is someone else's code
+            found[point.name] = f"{point.value}: {type(error).__name__}: {' '.join(str(error).split())}"
+    return found
+
+
+def source(name: str) -> dict[str, Any]:
+    """What a plug-in is: its class and its package's version."""
+    for point in metadata.entry_points(group=GROUP):
+        if point.name == name:
+            dist = point.dist
+            return {"class": point.value, "package": dist.name if dist else "", "version": dist.version if dist else ""}
+    raise UsageError(f"no package here offers the agent {name!r}")
+
+
+def learn(piece: Piece) -> None:
+    """From zero, judged whenever the agent calls and a point is due; or judged once, if it has no `train`."""
+    kind = load_agents()[piece.facts["agent"]]
+    if isinstance(kind, str):
+        raise UsageError(kind)
+    agent: Any = kind(piece.judge.spec, piece.seed)
+    run = piece.begin()
+    going = piece.point(0, agent)
+    if hasattr(agent, "train"):
+
+        def judge(steps: int) -> bool:
+            due = steps // piece.every > piece.facts["points"][-1]["steps"] // piece.every
+            return not piece.stop.requested and going and (piece.point(steps, agent) if due else not piece.complete)
+
+        world = Environment(piece.environment, 1, piece.options, piece.repeat)
+        agent.train(world, piece.facts["limits"]["steps"], judge)
+        if piece.stop.requested:
+            raise Interrupted
+        if not piece.complete:
+            raise UsageError(f"{piece.facts['agent']} ended its training before {piece.facts['limits']['steps']} steps")
+    piece.finish(run)

@@ -1,0 +1,209 @@
+"""Running a suite: pieces in processes of their own, each kept in its file. Whatever stops it, it goes on when it is
+called again: finished pieces are never run twice, one that fails is kept as failed, with its reason."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ami_agent.bench.contenders import Contender, contender, misfit
+from ami_agent.bench.piece import DONE, FAILED, FORMAT, UNFINISHED, Facts, complete, fail, kept, read
+from ami_agent.bench.suites import Suite, Task
+from ami_agent.console import progress, say
+from ami_agent.environment import Environment
+from ami_agent.errors import LockedError, MissingError, UsageError
+from ami_agent.evaluation.statistics import interquartile_mean
+from ami_agent.files import plain, write_json
+from ami_agent.memory.lock import HomeLock
+from ami_agent.signals import Stop
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run, and where it is kept. `steps` and `cpu_seconds` let agents learn for longer than the suite says, or
+    until they have had so much time; tables read their curves where the suite ends."""
+
+    suite: Suite
+    results: Path
+    scratch: Path
+    steps: int | None = None
+    cpu_seconds: float | None = None
+    retry: bool = False  # pieces that failed
+
+    def path(self, agent: str, task: Task, seed: int) -> Path:
+        slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task.name)
+        return self.results / f"{self.suite.name}--{agent}--{slug}--{seed}.json"
+
+    def scratch_of(self, path: Path) -> Path:
+        return self.scratch / path.stem
+
+    def limits(self, who: Contender, task: Task) -> Facts:
+        if not who.learns:
+            return {"steps": 0, "cpu_seconds": None}
+        return {"steps": self.steps or task.steps, "cpu_seconds": self.cpu_seconds}
+
+    def fresh(self, agent: str, task: Task, seed: int) -> Facts:
+        """A piece as it begins."""
+        who = contender(agent)
+        settings = {
+            "environment": task.environment,
+            "options": task.options,
+            "judged": task.judged,
+            "repeat": task.repeat,
+            "every": task.every,
+            "episodes": self.suite.episodes,
+            "config": who.config(task),
+        }
+        named = {"suite": self.suite.name, "protocol": self.suite.protocol, "agent": agent, "task": task.name}
+        limits = self.limits(who, task)
+        return {"format": FORMAT, **named, "seed": seed, "settings": plain(settings), "limits": limits, "points": []}
+
+
+def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Sequence[int]) -> dict[Path, Facts]:
+    """The pieces that are not at their end, by their files, all of the first seed first; each as one would begin it.
+
+    A task whose world is not here is left out, and said by name; so is an agent that a task is not for. Raises
+    UsageError if a piece was begun with other settings, or would go on with other versions.
+    """
+    left = {}
+    fits = {task: _fits(task, agents) for task in tasks}
+    for seed, task, agent in itertools.product(seeds, tasks, agents):
+        if agent not in fits[task]:
+            continue
+        path, fresh = plan.path(agent, task, seed), plan.fresh(agent, task, seed)
+        if path.exists():
+            facts = read(path)
+            _check_same(path, facts, fresh)
+            if facts["status"] == FAILED and not plan.retry:
+                say(f"{path.stem}: failed before ({facts['reason']}); --retry runs it again")
+                continue
+            if _at_its_end(facts, fresh):
+                continue
+            if contender(agent).resumes:
+                kept(facts, plan.scratch_of(path))
+        left[path] = fresh
+    return left
+
+
+def _fits(task: Task, agents: Sequence[str]) -> list[str]:
+    """The agents that a task is for; none, and told why, if its world is not here."""
+    try:
+        environment = Environment(task.environment, 1, None, task.repeat)
+    except (MissingError, UsageError) as error:
+        say(f"{task.name} is left out: {error}")
+        return []
+    reasons = {agent: misfit(contender(agent), environment) for agent in agents}
+    environment.close()
+    for agent, reason in reasons.items():
+        if reason:
+            say(f"{agent} is left out of {task.name}: {reason}")
+    return [agent for agent, reason in reasons.items() if not reason]
+
+
+def _at_its_end(facts: Facts, fresh: Facts) -> bool:
+    return facts["status"] == DONE and complete(facts, fresh["limits"])
+
+
+def _check_same(path: Path, facts: Facts, fresh: Facts) -> None:
+    was = {"protocol": facts.get("protocol"), **facts["settings"]}
+    for name, value in {"protocol": fresh["protocol"], **fresh["settings"]}.items():
+        if was.get(name) != value:
+            raise UsageError(
+                f"{path} was made with {name} {was.get(name)}, not {value}: what differs cannot be compared; "
+                "move it away, or give another --results"
+            )
+
+
+def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
+    """Run pieces, `jobs` at once; a fault in one is kept in its file."""
+    waiting = deque(left)
+    running: dict[Path, subprocess.Popen] = {}
+    told: dict[Path, int] = {}
+    with progress(len(left), plan.suite.name) as advance:
+        while (waiting or running) and not stop.requested:
+            while waiting and len(running) < jobs:
+                path = waiting.popleft()
+                if (child := launch(plan, path, left[path])) is None:
+                    advance(1)
+                else:
+                    running[path], told[path] = child, len(read(path)["points"])
+            time.sleep(0.2)
+            for path, child in list(running.items()):
+                code = child.poll()
+                told[path] = tell(path, told[path])
+                if code is not None:
+                    del running[path]
+                    advance(1, f"{path.stem}: {ended(plan, path, code)}")
+    for child in running.values():
+        child.terminate()
+    for child in running.values():
+        child.wait()
+
+
+def launch(plan: Plan, path: Path, fresh: Facts) -> subprocess.Popen | None:
+    """A process for one piece, if no other has it or had it. A Ctrl-C does not reach it: `run` tells it to stop."""
+    scratch = plan.scratch_of(path)
+    try:
+        with HomeLock(scratch):
+            if not prepare(path, fresh):
+                return None
+    except LockedError as error:
+        say(f"{path.stem}: left alone, {error}")
+        return None
+    with (scratch / "log.txt").open("a") as log:
+        return subprocess.Popen(
+            command(path, scratch), stdout=log, stderr=log, env=one_thread(), start_new_session=True
+        )
+
+
+def prepare(path: Path, fresh: Facts) -> bool:
+    """Write a piece's file, to begin or to go on; False if it came to its end meanwhile."""
+    facts = read(path) if path.exists() else fresh
+    if _at_its_end({"status": None, **facts}, fresh):
+        return False
+    now = {"status": UNFINISHED, "reason": None, "limits": fresh["limits"], "command": sys.argv[1:]}
+    write_json(path, {**facts, **now})
+    return True
+
+
+def command(path: Path, scratch: Path) -> list[str]:
+    return [sys.executable, "-m", "ami_agent.bench.work", str(path.absolute()), str(scratch.absolute())]
+
+
+def one_thread() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def ended(plan: Plan, path: Path, code: int) -> str:
+    """How a piece's process ended; failed if it did not say itself, but not if another process has the piece."""
+    if code == LockedError.exit_code:
+        return "left alone, another process has it"
+    if read(path)["status"] == UNFINISHED:
+        fail(path, _last_words(code, plan.scratch_of(path) / "log.txt"))
+    return read(path)["status"]
+
+
+def tell(path: Path, told: int) -> int:
+    """Say what points are new since `told` of them; how many there are."""
+    points = read(path)["points"]
+    for point in points[told:]:
+        mean = interquartile_mean(point["returns"])
+        success = [one for one in point["successes"] if one is not None]
+        rate = f", success {sum(success) / len(success):.2f}" if success else ""
+        say(
+            f"{path.stem}: {point['steps']} env steps, {point['cpu_seconds']:.1f} CPU s of learning, "
+            f"return {mean:.2f}{rate}"
+        )
+    return len(points)
+
+
+def _last_words(code: int, log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")

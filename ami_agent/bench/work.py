@@ -1,0 +1,46 @@
+"""One piece in a process of its own: `python -m ami_agent.bench.work FILE SCRATCH`.
+
+FILE says what to do; SCRATCH is the piece's own folder, with its runs and its log.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from ami_agent.bench.contenders import contender
+from ami_agent.bench.judge import Interrupted
+from ami_agent.bench.piece import DONE, Piece, fail, read
+from ami_agent.errors import LockedError
+from ami_agent.files import write_json
+from ami_agent.memory.lock import HomeLock
+from ami_agent.signals import graceful
+
+
+def main(path: Path, scratch: Path) -> int:
+    """Run a piece to its end, or until a signal comes; a fault is kept in its file."""
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.zeros(1)])  # what torch imports for its first optimiser is not learning
+    with graceful() as stop:
+        try:
+            with HomeLock(scratch):
+                who = contender(read(path)["agent"])
+                piece = Piece(path, scratch, stop, who.at_once)
+                who.run(piece)
+                write_json(path, {**piece.facts, "status": DONE})
+        except Interrupted:
+            pass
+        except LockedError as error:  # it is another process's, and so is its file
+            print(error, file=sys.stderr)
+            return error.exit_code
+        except Exception as error:  # whatever it is, the other pieces go on
+            traceback.print_exc()
+            fail(path, f"{type(error).__name__}: {error}")
+        return stop.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,153 @@
+"""`ami-agent bench ...`: agents x tasks x seeds, each piece in a file; what there is to compare, and with whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ami_agent import console
+from ami_agent.bench.suites import SUITES, Suite, Task, find_suite
+from ami_agent.commands.common import check_range
+from ami_agent.errors import UsageError, nearest
+from ami_agent.signals import graceful
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """The suites there are, their tasks and agents."""
+
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Run what is missing of a suite; called again, it goes on. The files are for `ami-agent leaderboard build`."""
+
+    suite: str = "core-v1"
+    """Of `ami-agent bench list`."""
+    agents: str = "ours,sac,random"
+    """Who is compared, comma-separated."""
+    tasks: str = ""
+    """Names or their beginnings, comma-separated; all by default."""
+    seeds: str = "5"
+    """Of training: how many, from 0 on, or which, comma-separated ("3," is seed 3 alone)."""
+    jobs: int = 1
+    """Pieces at once."""
+    ray: str = ""
+    """Run on a Ray cluster at this address, or with "auto" on this machine's (needs the extra `ray`)."""
+    steps: int | None = None
+    """Learn for as many env steps, in place of the suite's; tables read curves where the suite ends."""
+    cpu_seconds: float | None = None
+    """Stop sooner, at the first point after as many CPU seconds of learning."""
+    retry: bool = False
+    """Run failed pieces again."""
+    results: Path = RESULTS
+    """Where the pieces' files are."""
+    scratch: Path = Path("runs/bench")
+    """Where the runs and checkpoints go."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+    def __post_init__(self) -> None:
+        check_range("jobs", self.jobs, 1, 1024)
+
+
+def main(config: List | Run) -> int:
+    return _list(config.json) if isinstance(config, List) else _run(config)
+
+
+def _list(json: bool) -> int:
+    from ami_agent.bench.contenders import CONTENDERS
+    from ami_agent.bench.others import load_agents
+
+    told = {name: who.about for name, who in CONTENDERS.items()}
+    for name, kind in load_agents().items():
+        told[name] = f"broken: {kind}" if isinstance(kind, str) else (kind.__doc__ or "a plug-in").splitlines()[0]
+    if json:
+        suites = {
+            suite.name: {"about": suite.about, "protocol": suite.protocol, "tasks": [task.name for task in suite.tasks]}
+            for suite in SUITES.values()
+        }
+        console.emit({"suites": suites, "agents": told})
+        return 0
+    for suite in SUITES.values():
+        print(f"{suite.name} ({suite.protocol}): {suite.about}")
+        for task in suite.tasks:
+            print(f"  {task.name:<40}{task.ability:<12}{task.steps:>9,} env steps")
+    print("agents:")
+    for name, about in told.items():
+        print(f"  {name:<22}{about}")
+    return 0
+
+
+def _run(config: Run) -> int:
+    from ami_agent.bench.runner import Plan, run, to_do
+
+    suite = find_suite(config.suite)
+    agents = list(dict.fromkeys(name for name in config.agents.split(",") if name))
+    if not agents:
+        raise UsageError("--agents names nobody; `ami-agent bench list` shows who there is")
+    plan = Plan(suite, config.results, config.scratch, config.steps, config.cpu_seconds, config.retry)
+    check_steps(plan.steps, suite)
+    left = to_do(plan, agents, chosen(suite, config.tasks), numbers(config.seeds))
+    with graceful() as stop:
+        if config.ray:
+            from ami_agent.bench import cluster
+
+            cluster.run(plan, left, config.ray, stop)
+        else:
+            run(plan, left, config.jobs, stop)
+    if stop.requested:
+        console.say("stopped; the same command goes on")
+        return stop.exit_code
+    return _tell(config, list(left))
+
+
+def _tell(config: Run, pieces: list[Path]) -> int:
+    from ami_agent.bench.piece import FAILED, read
+
+    failed = {path.stem: read(path)["reason"] for path in pieces if read(path)["status"] == FAILED}
+    if config.json:
+        console.emit({"results": config.results, "pieces": len(pieces), "failed": failed})
+        return 0
+    print(f"{len(pieces) - len(failed)} pieces were run; results are in {config.results}")
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}")
+    return 0
+
+
+def chosen(suite: Suite, names: str) -> list[Task]:
+    """Tasks by comma-separated names or their beginnings, with or without their namespace; all by default."""
+    found: dict[str, Task] = {}
+    for name in filter(None, names.split(",")) if names else [""]:
+        fits = [task for task in suite.tasks if task.name.startswith(name) or task.short.startswith(name)]
+        if not fits:
+            known = [task.name for task in suite.tasks]
+            raise UsageError(f"{suite.name} has no task {name!r}; there is {', '.join(nearest(name, known) or known)}")
+        found |= {task.name: task for task in fits}
+    return list(found.values())
+
+
+def numbers(text: str) -> list[int]:
+    """Seeds from "5", how many, or from "0,3", which."""
+    from ami_agent.bench.piece import MOST_SEEDS
+
+    try:
+        seeds = list(range(int(text))) if "," not in text else [int(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        seeds = []
+    if not seeds or not all(0 <= seed < MOST_SEEDS for seed in seeds):
+        raise UsageError(
+            f'--seeds must be how many, such as 5, or which, such as "0,3", from 0 to {MOST_SEEDS - 1}, not {text!r}'
+        )
+    return list(dict.fromkeys(seeds))
+
+
+def check_steps(steps: int | None, suite: Suite) -> None:
+    """Raise UsageError unless curves have a point where `steps` end."""
+    odd = [task.every for task in suite.tasks if steps is not None and (steps < 1 or steps % task.every)]
+    if odd:
+        raise UsageError(f"--steps must be a multiple of {odd[0]}, the env steps between the points, not {steps}")

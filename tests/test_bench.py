@@ -1,0 +1,328 @@
+"""Running suites: tiny pieces of each agent, interruptions, failures, agents of others, a cluster."""
+
+import importlib.metadata
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ami_agent import cli
+from ami_agent.bench import contenders, others, ours, piece, runner, work
+from ami_agent.bench.contenders import CONTENDERS
+from ami_agent.bench.ours import Ours
+from ami_agent.bench.piece import read
+from ami_agent.bench.suites import SUITES, Suite, Task
+from ami_agent.brain import BrainConfig
+from ami_agent.commands.bench import chosen, numbers
+from ami_agent.errors import UsageError
+from ami_agent.files import write_json
+from ami_agent.learning.student import StudyConfig
+from ami_agent.learning.train import TrainConfig
+from ami_agent.memory.lock import HomeLock
+from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.planning.cem import CEMConfig
+from ami_agent.signals import Stop
+from ami_agent.world_model.latent import ModelConfig
+
+PENDULUM = Task("Pendulum-v1", "control", 800, 400, 2, "return", -1200.0, 0.0, "made up")
+REACH = Task("ami/Reach-v0", "plan", 200, 100, options='{"factors": "training"}', judged='{"factors": "held_out"}')
+NOWHERE = Task("Nowhere-v0", "plan", 100, 50)
+SUITE = Suite("tiny", "for tests", (PENDULUM, REACH, NOWHERE), episodes=2)
+SMALL = Ours(
+    TrainConfig(
+        worlds=1,
+        warmup=1,
+        plan=True,
+        planner=CEMConfig(horizon=2, iterations=1, samples=16, elites=4),
+        study=StudyConfig(batch=16, ratio=0.05),
+    ),
+    BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32)),
+)
+TIMES = ("cpu_seconds", "wall_seconds")
+LISTS = ("seeds", "returns", "successes", "final_successes", "costs", "lengths")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(ours, "ours", lambda task: SMALL)
+
+
+def plan(folder, **more):
+    return runner.Plan(SUITE, folder / "results", folder / "scratch", **more)
+
+
+def run(plan, *agents, task=PENDULUM, stop=None, seeds=(0,)):
+    runner.run(plan, runner.to_do(plan, agents, [task], seeds), 2, stop or Stop())
+    return [read(plan.path(agent, task, 0)) for agent in agents]
+
+
+def here(plan, agent, task=PENDULUM, seed=0):
+    """A piece that is run in this process."""
+    path = plan.path(agent, task, seed)
+    assert runner.prepare(path, plan.fresh(agent, task, seed))
+    assert work.main(path, plan.scratch_of(path)) == 0
+    return read(path)
+
+
+def timeless(points):
+    return [{name: value for name, value in point.items() if name not in TIMES} for point in points]
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+    """A piece of some agents, run to its end in this process, which is quicker."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(ours, "ours", lambda task: SMALL)
+    made = plan(tmp_path_factory.mktemp("whole"))
+    short = replace(made, cpu_seconds=1e-3)  # for what is slow: its first point is its last
+    yield made, {agent: here(short if agent in ("sac", "td3") else made, agent) for agent in ("ours", "sac", "ppo")}
+    patch.undo()
+
+
+def test_each_agent_has_its_curve(pieces):
+    _, by_agent = pieces
+    for agent, facts in by_agent.items():
+        assert facts["status"] == "done", facts["reason"]
+        assert [point["steps"] for point in facts["points"]] == ([0, 400] if agent == "sac" else [0, 400, 800])
+        assert all(len(point[name]) == 2 for point in facts["points"] for name in LISTS)
+        assert all(point["lengths"] == [100, 100] for point in facts["points"])  # of decisions
+        assert facts["points"][-1]["decisions"] == facts["points"][-1]["steps"] / 2
+        times = [point["cpu_seconds"] for point in facts["points"]]
+        assert times[0] == 0 and times == sorted(times)
+        assert facts["versions"]["torch"] and facts["hardware"]["cores"] and facts["settings"]["repeat"] == 2
+        assert facts["evaluation_seeds"] == [1_000_000, 1_000_001] == facts["points"][-1]["seeds"]
+        assert facts["learned"] == [facts["points"][-1][name] for name in TIMES]
+        assert facts["commits"] and len(facts["checkpoint"]) == 64
+        assert (facts["suite"], facts["protocol"]) == ("tiny", SUITE.protocol)
+    assert ["prior" in point for point in by_agent["ours"]["points"]] == [False, False, True]
+
+
+def test_floors_and_ceilings_say_all_in_one_point_and_show_it(tmp_path):
+    made = plan(tmp_path)
+    for agent in ("random", "oracle", "oracle-planner"):
+        facts = here(made, agent, REACH)
+        [point] = facts["points"]
+        assert facts["status"] == "done" and point["steps"] == 0 and facts["checkpoint"] is None
+        assert point["successes"] == point["final_successes"] == [agent != "random"] * 2
+        assert set(facts["films"]) == {"best", "median", "worst"}
+        assert all(len(film["gif"]) < 400_000 for film in facts["films"].values())
+    assert not runner.to_do(made, ["random", "oracle"], [REACH], [0])
+
+
+def test_hindsight_is_for_goals_and_experts_are_of_our_worlds(tmp_path, capsys):
+    left = runner.to_do(plan(tmp_path), ["sac-her", "oracle", "random"], [PENDULUM, NOWHERE], [0])
+    assert [facts["agent"] for facts in left.values()] == ["random"]
+    said = capsys.readouterr().err
+    assert "sac-her is left out of Pendulum-v1: it has no goals" in said
+    assert "oracle is left out of Pendulum-v1: it has no oracle" in said
+    assert "Nowhere-v0 is left out: no environment 'Nowhere-v0'" in said
+    facts = here(plan(tmp_path, cpu_seconds=1e-3), "sac-her", REACH)
+    assert facts["status"] == "done", facts["reason"]
+    assert [point["steps"] for point in facts["points"]] == [0, 100]
+
+
+def test_what_is_finished_is_not_run_again(pieces):
+    made, _ = pieces
+    assert not runner.to_do(made, ["ours", "ppo"], [PENDULUM], [0])
+    left = runner.to_do(replace(made, steps=1200), ["ours", "sac", "ppo"], [PENDULUM], [0])
+    assert [facts["agent"] for facts in left.values()] == ["ours", "sac", "ppo"]
+    other = replace(made, suite=replace(SUITE, episodes=3))
+    with pytest.raises(UsageError, match="what differs cannot be compared"):
+        runner.to_do(other, ["ours"], [PENDULUM], [0])
+
+
+def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path, monkeypatch):
+    made, by_agent = plan(tmp_path), pieces[1]
+    path = made.path("ours", PENDULUM, 0)
+
+    class AfterLearning(Stop):
+        """Asks to stop when there is a second point, as Ctrl-C would."""
+
+        requested = property(lambda self: path.exists() and len(read(path)["points"]) > 1, lambda self, value: None)
+
+    monkeypatch.setattr(runner, "command", small_command)
+    (half,) = run(made, "ours", stop=AfterLearning())
+    assert half["status"] == "unfinished" and timeless(half["points"]) == timeless(by_agent["ours"]["points"][:2])
+    (whole,) = run(made, "ours")
+    assert whole["status"] == "done" and whole["run"] == half["run"]  # from its checkpoint
+    assert timeless(whole["points"]) == timeless(by_agent["ours"]["points"])
+    assert whole["checkpoint"] == by_agent["ours"]["checkpoint"]
+    ppo = made.path("ppo", PENDULUM, 0)
+    write_json(ppo, {**by_agent["ppo"], "status": "unfinished", "points": by_agent["ppo"]["points"][:1]})
+    again = here(made, "ppo")  # from zero
+    assert again["run"] != by_agent["ppo"]["run"] and again["checkpoint"] == by_agent["ppo"]["checkpoint"]
+    assert timeless(again["points"]) == timeless(by_agent["ppo"]["points"])
+
+
+def small_command(path, scratch):
+    return [sys.executable, "-m", "ami_agent.bench.work", str(path), str(scratch)]  # its config is in its file
+
+
+def test_a_piece_does_not_go_on_with_other_versions(pieces, monkeypatch):
+    made = pieces[0]
+    longer, path = replace(made, steps=1200), made.path("ours", PENDULUM, 0)
+    before = path.read_bytes()
+    monkeypatch.setattr(piece, "_version", lambda package: "0.0")
+    with pytest.raises(UsageError, match=r"torch \d.*, here 0\.0.*install those versions again, or move its file away"):
+        runner.to_do(longer, ["ours"], [PENDULUM], [0])
+    assert path.read_bytes() == before
+    assert runner.to_do(longer, ["ppo"], [PENDULUM], [0])  # which begins from zero anyway
+
+
+def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    path = made.path("random", PENDULUM, 0)
+    runner.prepare(path, made.fresh("random", PENDULUM, 0))
+    before, scratch = path.read_bytes(), made.scratch_of(path)
+    with HomeLock(scratch):
+        assert work.main(path, scratch) == 75
+    assert path.read_bytes() == before
+    late = tmp_path / "late"
+    late.write_text("#!/bin/sh\nexit 75\n")
+    late.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(late))
+    assert run(made, "random")[0]["status"] == "unfinished"
+
+
+def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    made = plan(tmp_path)
+    facts = run(made, "random", "sac", "ours")
+    assert [(one["status"], one["reason"]) for one in facts] == [("failed", "its process ended with 1")] * 3
+    assert not runner.to_do(made, ["random"], [PENDULUM], [0])
+    assert runner.to_do(replace(made, retry=True), ["random"], [PENDULUM], [0])
+
+
+def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
+    monkeypatch.undo()
+
+    def flat(config, under=""):
+        for name, value in config.items():
+            yield from flat(value, f"{under}{name}.") if isinstance(value, dict) else [(f"{under}{name}", value)]
+
+    def config(agent):
+        return dict(flat(plan(pytest.importorskip("pathlib").Path()).fresh(agent, PENDULUM, 0)["settings"]["config"]))
+
+    whole = config("ours")
+    changed = {
+        agent: {name: value for name, value in config(agent).items() if value != whole[name]} for agent in ours.PARTS
+    }
+    assert changed == {
+        "ours": {},
+        "ours-no-planner": {"train.plan": False},
+        "ours-no-ways": {"mind.ways.use": False},
+        "ours-no-prediction": {"brain.model.consistency": 0.0},
+        "ours-no-inverse": {"brain.model.inverse": 0.0},
+        "ours-one-step": {"train.study.window": 1},
+        "ours-half-updates": {"train.study.ratio": whole["train.study.ratio"] / 2},
+    }
+
+
+class Lazy:
+    """An agent of someone else's that learns nothing, in as many steps as it may."""
+
+    def __init__(self, spec, seed):
+        self.size = spec.action_size
+
+    def reset(self, done):
+        pass
+
+    def act(self, observation):
+        import numpy as np
+
+        return np.zeros((len(next(iter(observation.values()))), self.size), np.float32)
+
+    def train(self, environment, steps, judge):
+        lived = 0
+        while judge(lived):
+            lived += environment.spec.action_repeat
+
+
+class Halfway(Lazy):
+    def train(self, environment, steps, judge):
+        judge(0)
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    points = [
+        importlib.metadata.EntryPoint(name, value, others.GROUP)
+        for name, value in (
+            ("lazy", f"{__name__}:Lazy"),
+            ("halfway", f"{__name__}:Halfway"),
+            ("broken", "no_such_module:Agent"),
+            ("dumb", f"{__name__}:Task"),
+        )
+    ]
+    monkeypatch.setattr(others.metadata, "entry_points", lambda group: points if group == others.GROUP else [])
+    others.load_agents.cache_clear()
+    yield
+    others.load_agents.cache_clear()
+
+
+def test_agents_of_other_packages_compete(plugins, tmp_path, capsys):
+    facts = here(plan(tmp_path), "lazy")
+    assert facts["status"] == "done", facts["reason"]
+    assert [point["steps"] for point in facts["points"]] == [0, 400, 800]
+    assert facts["settings"]["config"]["class"].endswith(":Lazy")
+    early = here(plan(tmp_path), "halfway")
+    assert early["status"] == "failed" and "ended its training before 800 steps" in early["reason"]
+    for name, reason in (("broken", "ModuleNotFoundError"), ("dumb", "has no reset and no act")):
+        with pytest.raises(UsageError, match=f"{name}' is broken: .*{reason}"):
+            contenders.contender(name)
+    assert cli.main(["bench", "list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(CONTENDERS) < set(told["agents"]) and told["agents"]["broken"].startswith("broken: ")
+    assert set(told["suites"]) == set(SUITES)
+
+
+def test_a_protocol_is_known_by_what_it_asks():
+    core = SUITES["core-v1"]
+    assert replace(core, about="told otherwise").protocol == core.protocol
+    changed = [replace(core, episodes=21), replace(core, tasks=core.tasks[1:]), replace(core, name="core-v2")]
+    changed += [replace(core, tasks=(replace(core.tasks[0], floor=0.5), *core.tasks[1:]))]
+    assert len({suite.protocol for suite in (core, *changed)}) == 5
+    for suite in SUITES.values():
+        assert len({task.name for task in suite.tasks}) == len(suite.tasks)
+        assert all(task.steps % task.every == 0 and task.ability for task in suite.tasks)
+
+
+def test_names_and_numbers():
+    external = SUITES["external-v1"]
+    assert [task.short for task in chosen(external, "cart,Pusher")] == ["cartpole-swingup-v0", "Pusher-v5"]
+    assert chosen(external, "") == list(external.tasks)
+    assert numbers("3") == [0, 1, 2] and numbers("3,") == [3] and numbers("4,1,4") == [4, 1]
+    for wrong in ("", "-1", "0", "x", "1,1000"):
+        with pytest.raises(UsageError, match="--seeds must be"):
+            numbers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--suite", "core"], "there are core-v1, ami-bench-v1, external-v1"),
+        (["--agents", "our"], "there is ours"),
+        (["--agents", ""], "names nobody"),
+        (["--tasks", "Chess"], "core-v1 has no task 'Chess'"),
+        (["--steps", "7"], "--steps must be a multiple of"),
+        (["--jobs", "0"], "--jobs must lie from 1"),
+    ],
+)
+def test_bad_input_is_named(flags, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "run", *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_runs_a_suite_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = ["bench", "run", "--agents", "random,noop", "--tasks", "ami/Reach", "--seeds", "1", "--jobs", "2", "--json"]
+    assert cli.main(line) == 0
+    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 2, "failed": {}}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
+    assert len(before) == 2
+    assert cli.main(line) == 0
+    assert json.loads(capsys.readouterr().out)["pieces"] == 0
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
