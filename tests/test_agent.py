@@ -172,6 +172,7 @@ class Still(torch.nn.Module):
     """A world model of one's own in which nothing moves and the policy prior does nothing."""
 
     discount = 0.9
+    action_gap = torch.zeros(())
 
     def __init__(self, spec):
         super().__init__()
