@@ -1,6 +1,7 @@
 """Exploring: noise of the right kind, the same for a seed, an amount of its own for every episode."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,13 +71,14 @@ def test_in_every_other_episode_parts_of_the_action_are_held_now_and_then():
     assert same.mean() > 0.95
 
 
-def test_what_is_held_is_done_whatever_the_agent_would_do():
-    explorer = Explorer(Brain(SPEC, SMALL), np.random.default_rng(0))
+@pytest.mark.parametrize("goals", [True, False])
+def test_where_there_are_goals_what_is_held_is_done_whatever_the_agent_would_do(goals):
+    explorer = Explorer(Brain(replace(SPEC, goals=goals), SMALL), np.random.default_rng(0))
     explorer.reset(np.ones(200, bool))
     seen = {"observation": np.zeros((200, 3), np.float32)}
     actions, fixed = np.stack([explorer.act(seen) for _ in range(40)], 1), explorer._held
     there = ~np.isnan(fixed)
-    assert there.any() and (actions[there] == fixed[there]).all() and np.isfinite(actions).all()
+    assert there.any() == goals and (actions[there] == fixed[there]).all() and np.isfinite(actions).all()
 
 
 class Says:

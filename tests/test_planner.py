@@ -181,3 +181,21 @@ class Judge:
 def test_return_counts_what_comes_after_an_end_by_its_probability(end, expected):
     cost = Return(Judge(end), 0.9)(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 2, 2))
     np.testing.assert_allclose(cost.item(), -expected, rtol=1e-6)
+
+
+def test_a_return_near_a_plan_costs_more_the_further_one_goes():
+    class Flat:
+        """Nothing is worth anything."""
+
+        def reward(self, latent, action):
+            return action.new_zeros(action.shape[:-1])
+
+        def termination(self, latent):
+            return latent.new_zeros(latent.shape[:-1])
+
+        value = termination
+
+    plan = torch.tensor([[[0.5, -0.5]]])  # (B=1, T=1, A=2)
+    actions = torch.tensor([[[[0.5, -0.5]], [[0.5, 0.5]], [[-0.5, 0.5]]]])
+    cost = Return(Flat(), 0.9).near(plan, torch.tensor(4.0))(torch.zeros(1, 3, 2, 2), actions)
+    assert cost.tolist() == [[0.0, 2.0, 4.0]]  # 4 x the mean of squares over time and action
