@@ -12,7 +12,7 @@ from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.neighbours import Neighbours
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.protocols import Episode
+from ami_agent.protocols import Episode, Wanted
 
 
 @pytest.fixture
@@ -63,18 +63,18 @@ def test_recall_filters_and_continuation(store):
     for one, other in zip(memory.recall(query, 7), rebuilt.recall(query, 7), strict=True):
         np.testing.assert_array_equal(one, other)
 
-    latents, moments, distances = memory.recall(query, 100, success=True)
+    latents, moments, distances = memory.recall(query, 100, Wanted(success=True))
     assert latents.shape == (3, 18, 4) and set(moments[..., 0].ravel()) == {1, 4, 7}
     assert (np.diff(distances, axis=1) >= 0).all()
     episode_id, t = moments[1, 2]
     np.testing.assert_array_equal(latents[1, 2], store.read(episode_id).latent[t])
-    assert set(memory.recall(query, 100, session="odd")[1][..., 0].ravel()) == {2, 4, 6, 8}
-    assert set(memory.recall(query, 100, episode=3)[1][..., 0].ravel()) == {3}
-    assert set(memory.recall(query, 100, session="odd", success=False)[1][..., 0].ravel()) == {2, 6, 8}
-    assert memory.recall(query, 5, session="never")[0].shape == (3, 0, 4)
+    assert set(memory.recall(query, 100, Wanted(session="odd"))[1][..., 0].ravel()) == {2, 4, 6, 8}
+    assert set(memory.recall(query, 100, Wanted(episode=3))[1][..., 0].ravel()) == {3}
+    assert set(memory.recall(query, 100, Wanted(session="odd", success=False))[1][..., 0].ravel()) == {2, 6, 8}
+    assert memory.recall(query, 5, Wanted(session="never"))[0].shape == (3, 0, 4)
     of_all = EpisodicMemory(store, "alpha")
-    assert set(of_all.recall(query, 100, environment="ami/Reach-v0")[1][..., 0].ravel()) == {10}
-    assert of_all.recall(query, 100, environment="first")[0].shape == (3, 0, 4), "a session is no environment"
+    assert set(of_all.recall(query, 100, Wanted(environment="ami/Reach-v0"))[1][..., 0].ravel()) == {10}
+    assert of_all.recall(query, 100, Wanted(environment="first"))[0].shape == (3, 0, 4), "a session is no environment"
 
     actions = memory.continuation(np.array([[[2, 0], [3, 3]], [[9, 5], [1, 4]]]), 4)
     assert actions.shape == (2, 2, 4, 2)
@@ -87,7 +87,7 @@ def test_recall_filters_and_continuation(store):
 
 def test_good_episodes_succeeded_or_where_that_is_not_told_have_the_better_returns(store):
     def found(memory, **filters):
-        return set(memory.recall(np.zeros((1, 4)), 100, **filters)[1][..., 0].ravel().tolist())
+        return set(memory.recall(np.zeros((1, 4)), 100, Wanted(**filters))[1][..., 0].ravel().tolist())
 
     for total, success in [(1, None), (9, None), (3, None), (7, None), (-5, True), (50, False)]:
         store.append(make(total % 7, reward=np.full(5, total / 5, np.float32), success=success))
