@@ -1,5 +1,6 @@
 """Recall against brute force, and training windows against a hand's working."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +84,46 @@ def test_recall_filters_and_continuation(store):
     np.testing.assert_array_equal(actions[1, 0], np.zeros((4, 2)))
     with pytest.raises(KeyError):
         memory.continuation(np.array([[[77, 0]]]), 4)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"task": "hard", "success": False},
+        {"task": "", "session": "s2", "good": True},
+        {"after": 1020.0},
+        {"after": 1010.0, "before": 1030.0, "t_from": 1, "t_to": 2},
+        {"t_to": 0, "but": 8},
+        {"episode": 8, "t_from": 2},
+    ],
+    ids=str,
+)
+def test_filters_are_those_of_brute_force(store, wanted, monkeypatch):
+    clock = itertools.count(1001)
+    monkeypatch.setattr("ami_agent.memory.store.time.time", lambda: float(next(clock)))
+    for seed in range(40):
+        told = {"success": (True, False, None)[seed % 3], "task": ("", "hard")[seed % 2], "session": f"s{seed % 4}"}
+        store.append(make(seed, 3 + seed % 5, **told))
+    episodes = dict(store.episodes())
+    middle = np.median([one.reward.sum(dtype=np.float64) for one in episodes.values() if one.success is None])
+    rows = []
+    for id, one in episodes.items():
+        facts = {"task": one.task, "session": one.session, "success": one.success, "episode": id}
+        good = one.success or (one.success is None and one.reward.sum(dtype=np.float64) >= middle)
+        fits = all(facts[name] == value for name, value in wanted.items() if name in facts)
+        if fits and wanted.get("after", 0) <= 1000 + id < wanted.get("before", 1e9) and wanted.get("but") != id:
+            ts = range(wanted.get("t_from", 0), min(wanted.get("t_to", 99), len(one)) + 1)
+            rows += [(one.latent[t], id, t) for t in ts if good or not wanted.get("good")]
+    query = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    order, distances = brute_force(np.stack([latent for latent, *_ in rows]), query, 9)
+    expected = np.array([[rows[i][1:] for i in one] for one in order])
+    _, moments, found = EpisodicMemory(store, "alpha", "ami/Push-v0").recall(query, 9, Wanted(**wanted))
+    np.testing.assert_array_equal(moments, expected)
+    np.testing.assert_allclose(found, distances, rtol=1e-6)
+    by_lists = EpisodicMemory(store, "alpha", "ami/Push-v0", exact_rows=20).recall(query, 9, Wanted(**wanted))[1]
+    assert by_lists.shape == moments.shape
+    assert {tuple(one) for one in by_lists.reshape(-1, 2).tolist()} <= {(id, t) for _, id, t in rows}
 
 
 def test_good_episodes_succeeded_or_where_that_is_not_told_have_the_better_returns(store):

@@ -102,7 +102,7 @@ class InvertedLists:
     def sizes(self) -> np.ndarray:
         """(m,) int64: the entries of each list."""
         counts = [[index.invlists.list_size(i) for i in range(len(self.centroids))] for index in self._indices()]
-        return np.sum(counts, axis=0, dtype=np.int64)
+        return np.array(counts, np.int64).sum(axis=0)
 
     def entries(self) -> Iterator[np.ndarray]:
         """Bytes of each list: the codes of its rows, then their numbers."""
@@ -135,10 +135,11 @@ class InvertedLists:
         index = self._index()
         lists = faiss.OnDiskInvertedLists(len(sizes), index.code_size, path)
         lists.read_only, lists.prefetch_nthread, lists.totsize = True, 0, int(self._ends[-1])
-        lists.set_all_lists_sizes(faiss.swig_ptr(sizes.astype(np.uint64)))
+        counts = sizes.astype(np.uint64)  # named: a pointer keeps no array alive
+        lists.set_all_lists_sizes(faiss.swig_ptr(counts))
         lists.do_mmap()
         index.replace_invlists(lists, False)
-        index.kept = lists  # the index does not own them
+        self._kept = lists  # which the index does not own
         return index
 
 

@@ -87,7 +87,7 @@ class Mapped:
         blocks = first[:, None] + np.arange(most)
         blocks = blocks[blocks < last[:, None]]
         for block in np.unique(blocks[~self._seen[blocks]]).tolist():
-            if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK]) != self._sums[block]:
+            if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK].data) != self._sums[block]:
                 raise DamagedIndex(f"bad checksum of its block {block}")
             self._seen[block] = True
 
@@ -156,7 +156,7 @@ def _stream(file: Any, pieces: Iterable[np.ndarray]) -> list[int]:
     """Write pieces one behind the other; the checksum of each block of them."""
     sums, sum, room = [], 0, BLOCK
     for piece in pieces:
-        data = memoryview(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
+        data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
         file.write(data)
         while len(data):
             part, data = data[:room], data[room:]

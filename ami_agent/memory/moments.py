@@ -91,7 +91,7 @@ class Moments:
         self._mask = (), None
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """rows (...) -> (..., 2) int64: episode id and t. Raises DamagedIndex for a row that there is not."""
+        """rows (...) -> (..., 2) int64: episode id and t."""
         slots = np.searchsorted(self._first.view, rows, side="right") - 1
         return np.stack([self._fact("id")[slots], rows - self._first.view[slots]], axis=-1)
 

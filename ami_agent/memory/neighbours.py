@@ -53,7 +53,7 @@ class Neighbours:
         if k <= 0:
             return np.empty((len(query), 0), np.int64), np.empty((len(query), 0), np.float32)
         if matches > self._exact_rows:
-            candidates = self._approximate(query, k + SPARE, wanted)
+            candidates = self._approximate(query, k, wanted)
         else:
             candidates = self._exact(query, k, None if wanted is None else np.flatnonzero(wanted))
         found = [self._rank(one, rows, k) for one, rows in zip(query, candidates, strict=True)]
@@ -88,7 +88,12 @@ class Neighbours:
         rest = np.arange(lists.filed, len(self))
         rest = rest if wanted is None else rest[wanted[rest]]
         with one_thread():  # one by one: rounding in a product of matrices depends on what else is in it
-            return [np.concatenate([lists.search(one, k, wanted), rest]) for one in query]
+            found = [lists.search(one, k + SPARE, wanted) for one in query]
+        if (least := min(map(len, found))) < k + SPARE:
+            rows = np.arange(len(self)) if wanted is None else np.flatnonzero(wanted)
+            if least < len(rows) - len(rest):  # distances beyond what a float holds
+                return self._exact(query, k, rows)
+        return [np.concatenate([likely, rest]) for likely in found]
 
     def _file(self) -> InvertedLists:
         """Train the lists on exactly the first 20k, 30k, 45k, ... rows, then file the rest in whole blocks."""
