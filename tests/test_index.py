@@ -309,6 +309,19 @@ def test_a_full_disk_costs_time_and_nothing_else(path, monkeypatch, caplog):
     assert not index(path).exists()
 
 
+def test_damage_that_is_met_only_when_the_file_is_written_again(path):
+    with mapped.opened(index(path)) as kept:
+        (start,) = [start for name, _, _, start, _ in mapped._layout(kept.header["arrays"]) if name == "actions"]
+    data = bytearray(index(path).read_bytes())
+    data[start] ^= 4
+    index(path).write_bytes(data)
+    with EpisodeStore(path) as store:
+        live(store, 1, first=60)
+        assert len(EpisodicMemory(store, "alpha", WORLD, EXACT)) == int((store.lengths()[:, 1] + 1).sum())
+    found, reads = reopened(path)
+    assert reads == 0 and same(found, fresh(path))
+
+
 def test_a_write_that_was_killed_leaves_the_file_as_it_was(path):
     aside = index(path).with_name(f"{index(path).name}.new")
     aside.write_bytes(b"half")

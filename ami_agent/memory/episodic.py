@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,9 @@ class EpisodicMemory:
     A file beside the store holds what was indexed, so that opening reads only what came since. It is a cache: missing,
     damaged or by another encoder or version, it is made anew; episodes that the store no longer has are left out. It is
     written when a good part of the index is new, and not at all where the store is only read.
+
+    Among so many that lists are used, a memory with forgotten episodes and one made anew without them may differ in the
+    furthest of what they find.
     """
 
     def __init__(
@@ -196,6 +198,8 @@ class EpisodicMemory:
             for other in self.path.parent.glob(f"{self.path.name.rpartition('-')[0]}-*"):
                 if other != self.path:  # by encoders that are no more
                     other.unlink()
+        except DamagedIndex as error:  # in what was never looked at before
+            return self._rebuild(f"it is damaged: {error}")
         except OSError as error:
             log.warning("index %s cannot be written, opening will take longer: %s", self.path, error)
         self._written = len(moments), moments.neighbours.trained
@@ -203,5 +207,5 @@ class EpisodicMemory:
 
 def index_path(store: Path, encoder: str, environment: str | None) -> Path:
     """The file of an index, beside its store."""
-    names = [hashlib.blake2b(name.encode(), digest_size=6).hexdigest() for name in (environment or "", encoder)]
+    names = [digest("index", name.encode(errors="replace")).hex()[:12] for name in (environment or "", encoder)]
     return store.with_name(f"{store.name}-index-{names[0]}-{names[1]}")
