@@ -19,7 +19,7 @@ from ami_agent.memory.wayfinder import WayConfig, Ways
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
-from ami_agent.protocols import Episode, Objective, Planner, WorldModel
+from ami_agent.protocols import Episode, Objective, Planner, Wanted, WorldModel
 from ami_agent.world_model.inference import Inference, Precision
 from ami_agent.world_model.latent import LatentModel
 
@@ -236,7 +236,7 @@ class AmiAgent:
         """
         horizon, size = self.config.planner.horizon, self.brain.spec.action_size
         if self.memory is not None and self.config.recalled:
-            _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, good=True)
+            _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, Wanted(good=True))
             if moments.shape[1]:
                 return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
         return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)

@@ -182,6 +182,34 @@ class Store(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which moments to recall: those of which all that is given is true."""
+
+    environment: str | None = None
+    """Lived in this environment,"""
+    task: str | None = None
+    """under these options of it, as in Episode,"""
+    session: str | None = None
+    """in this session."""
+    episode: int | None = None
+    """Of this episode,"""
+    but: int | None = None
+    """of any but this one."""
+    success: bool | None = None
+    """Of episodes that succeeded, or did not, as far as their environment told."""
+    good: bool = False
+    """Of those that succeeded or, where that is not told, have at least the median return of such."""
+    after: float | None = None
+    """Of episodes that were kept at this time or later, in Unix seconds,"""
+    before: float | None = None
+    """earlier than this."""
+    t_from: int | None = None
+    """Not before this observation of their episode,"""
+    t_to: int | None = None
+    """and not after this one."""
+
+
 class Memory(Protocol):
     """Recall by likeness: an index over the store, of the latents of one encoder."""
 
@@ -190,12 +218,11 @@ class Memory(Protocol):
         ...
 
     def recall(
-        self, latent: np.ndarray, k: int, success: bool | None = None, good: bool = False
+        self, latent: np.ndarray, k: int, wanted: Wanted | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """latent (B, D) -> latents (B, k', D), moments (B, k', 2) as (episode id, t), distances (B, k'); nearest first.
 
-        success: only from episodes that succeeded, or did not. good: only from those that succeeded or, where that is
-        not told, went well. k' = min(k, moments that match), so it can be 0.
+        k' = min(k, moments that are wanted), so it can be 0.
         """
         ...
 

@@ -249,7 +249,17 @@ def test_memory_export_compact_and_recall(capsys, tmp_path: Path, memory: Path) 
     assert (
         "moment 3 of episode 2" in call(capsys, "memory", "recall", "--episode", 2, "--t", 3, "--no-others", *home)[1]
     )
-    for wrong in (("--episode", 9), ("--episode", 2, "--t", 6), ("--episode", 2, "--k", 0)):
+    for flags, some in [
+        (("--success", "no"), True),
+        (("--session", "never"), False),
+        (("--task", '{"n": 9}'), False),
+        (("--after", "2020-01-01", "--before", "2200-01-01T10:30", "--t-from", 1), True),
+        (("--before", "2020-01-01"), False),
+        (("--t-to", -1), False),
+    ]:
+        assert bool(told(capsys, "memory", "recall", "--episode", 1, *flags, *home)["moments"]) == some, flags
+    for wrong in (("--episode", 9), ("--episode", 2, "--t", 6), ("--episode", 2, "--k", 0), ("--after", "noon")):
+        wrong = wrong if "--episode" in wrong else ("--episode", 2, *wrong)
         assert call(capsys, "memory", "recall", *wrong, *home)[0] == 2
 
 

@@ -1,5 +1,6 @@
 """Recall against brute force, and training windows against a hand's working."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.neighbours import Neighbours
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.protocols import Episode
+from ami_agent.protocols import Episode, Wanted
 
 
 @pytest.fixture
@@ -63,18 +64,18 @@ def test_recall_filters_and_continuation(store):
     for one, other in zip(memory.recall(query, 7), rebuilt.recall(query, 7), strict=True):
         np.testing.assert_array_equal(one, other)
 
-    latents, moments, distances = memory.recall(query, 100, success=True)
+    latents, moments, distances = memory.recall(query, 100, Wanted(success=True))
     assert latents.shape == (3, 18, 4) and set(moments[..., 0].ravel()) == {1, 4, 7}
     assert (np.diff(distances, axis=1) >= 0).all()
     episode_id, t = moments[1, 2]
     np.testing.assert_array_equal(latents[1, 2], store.read(episode_id).latent[t])
-    assert set(memory.recall(query, 100, session="odd")[1][..., 0].ravel()) == {2, 4, 6, 8}
-    assert set(memory.recall(query, 100, episode=3)[1][..., 0].ravel()) == {3}
-    assert set(memory.recall(query, 100, session="odd", success=False)[1][..., 0].ravel()) == {2, 6, 8}
-    assert memory.recall(query, 5, session="never")[0].shape == (3, 0, 4)
+    assert set(memory.recall(query, 100, Wanted(session="odd"))[1][..., 0].ravel()) == {2, 4, 6, 8}
+    assert set(memory.recall(query, 100, Wanted(episode=3))[1][..., 0].ravel()) == {3}
+    assert set(memory.recall(query, 100, Wanted(session="odd", success=False))[1][..., 0].ravel()) == {2, 6, 8}
+    assert memory.recall(query, 5, Wanted(session="never"))[0].shape == (3, 0, 4)
     of_all = EpisodicMemory(store, "alpha")
-    assert set(of_all.recall(query, 100, environment="ami/Reach-v0")[1][..., 0].ravel()) == {10}
-    assert of_all.recall(query, 100, environment="first")[0].shape == (3, 0, 4), "a session is no environment"
+    assert set(of_all.recall(query, 100, Wanted(environment="ami/Reach-v0"))[1][..., 0].ravel()) == {10}
+    assert of_all.recall(query, 100, Wanted(environment="first"))[0].shape == (3, 0, 4), "a session is no environment"
 
     actions = memory.continuation(np.array([[[2, 0], [3, 3]], [[9, 5], [1, 4]]]), 4)
     assert actions.shape == (2, 2, 4, 2)
@@ -85,9 +86,49 @@ def test_recall_filters_and_continuation(store):
         memory.continuation(np.array([[[77, 0]]]), 4)
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"task": "hard", "success": False},
+        {"task": "", "session": "s2", "good": True},
+        {"after": 1020.0},
+        {"after": 1010.0, "before": 1030.0, "t_from": 1, "t_to": 2},
+        {"t_to": 0, "but": 8},
+        {"episode": 8, "t_from": 2},
+    ],
+    ids=str,
+)
+def test_filters_are_those_of_brute_force(store, wanted, monkeypatch):
+    clock = itertools.count(1001)
+    monkeypatch.setattr("ami_agent.memory.store.time.time", lambda: float(next(clock)))
+    for seed in range(40):
+        told = {"success": (True, False, None)[seed % 3], "task": ("", "hard")[seed % 2], "session": f"s{seed % 4}"}
+        store.append(make(seed, 3 + seed % 5, **told))
+    episodes = dict(store.episodes())
+    middle = np.median([one.reward.sum(dtype=np.float64) for one in episodes.values() if one.success is None])
+    rows = []
+    for id, one in episodes.items():
+        facts = {"task": one.task, "session": one.session, "success": one.success, "episode": id}
+        good = one.success or (one.success is None and one.reward.sum(dtype=np.float64) >= middle)
+        fits = all(facts[name] == value for name, value in wanted.items() if name in facts)
+        if fits and wanted.get("after", 0) <= 1000 + id < wanted.get("before", 1e9) and wanted.get("but") != id:
+            ts = range(wanted.get("t_from", 0), min(wanted.get("t_to", 99), len(one)) + 1)
+            rows += [(one.latent[t], id, t) for t in ts if good or not wanted.get("good")]
+    query = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    order, distances = brute_force(np.stack([latent for latent, *_ in rows]), query, 9)
+    expected = np.array([[rows[i][1:] for i in one] for one in order])
+    _, moments, found = EpisodicMemory(store, "alpha", "ami/Push-v0").recall(query, 9, Wanted(**wanted))
+    np.testing.assert_array_equal(moments, expected)
+    np.testing.assert_allclose(found, distances, rtol=1e-6)
+    by_lists = EpisodicMemory(store, "alpha", "ami/Push-v0", exact_rows=20).recall(query, 9, Wanted(**wanted))[1]
+    assert by_lists.shape == moments.shape
+    assert {tuple(one) for one in by_lists.reshape(-1, 2).tolist()} <= {(id, t) for _, id, t in rows}
+
+
 def test_good_episodes_succeeded_or_where_that_is_not_told_have_the_better_returns(store):
     def found(memory, **filters):
-        return set(memory.recall(np.zeros((1, 4)), 100, **filters)[1][..., 0].ravel().tolist())
+        return set(memory.recall(np.zeros((1, 4)), 100, Wanted(**filters))[1][..., 0].ravel().tolist())
 
     for total, success in [(1, None), (9, None), (3, None), (7, None), (-5, True), (50, False)]:
         store.append(make(total % 7, reward=np.full(5, total / 5, np.float32), success=success))

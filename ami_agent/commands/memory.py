@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from ami_agent import console
 from ami_agent.commands.common import check_range
@@ -11,6 +15,7 @@ from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Wanted
 from ami_agent.runs import home_path
 
 
@@ -63,6 +68,33 @@ class Recall(Whose):
     """How many."""
     others: bool = True
     """Of other episodes only."""
+    success: Literal["any", "yes", "no"] = "any"
+    """Of episodes that succeeded, or did not, as far as their environment told."""
+    session: str | None = None
+    """Of one session: a run's folder, or the session of a world that has such."""
+    task: str | None = None
+    """Of one task: the environment's options, as JSON."""
+    after: str | None = None
+    """Of episodes that were kept at this time or later: 2026-11-23, or 2026-11-23T10:30, local if it names no zone."""
+    before: str | None = None
+    """Of episodes that were kept earlier than this."""
+    t_from: int | None = None
+    """Not before this observation of their episode."""
+    t_to: int | None = None
+    """Not after this observation of their episode."""
+
+    def wanted(self) -> Wanted:
+        """Raises UsageError for a time that is none."""
+        return Wanted(
+            but=self.episode if self.others else None,
+            success=None if self.success == "any" else self.success == "yes",
+            session=self.session,
+            task=self.task,
+            after=_seconds("after", self.after),
+            before=_seconds("before", self.before),
+            t_from=self.t_from,
+            t_to=self.t_to,
+        )
 
 
 def main(config: Info | Verify | Export | Compact | Recall) -> int:
@@ -161,23 +193,30 @@ def _recall(path: Path, config: Recall) -> int:
         if not (0 <= config.t <= len(lived) and 1 <= config.k <= 1000):
             raise UsageError(f"--t must lie from 0 to {len(lived)} and --k from 1 to 1000")
         memory = EpisodicMemory(store, lived.encoder, lived.environment)
-        but = config.episode if config.others else None
-        _, moments, distances = memory.recall(lived.latent[config.t][None], config.k, but=but)
-        found = []
-        for (id, t), distance in zip(moments[0].tolist(), distances[0].tolist(), strict=True):
-            near = store.read(id, senses=False)
-            found.append(
-                {"episode": id, "t": t, "distance": distance, "session": near.session, "success": near.success}
-            )
+        _, moments, distances = memory.recall(lived.latent[config.t][None], config.k, config.wanted())
+        near = dict(store.readable(np.unique(moments[0, :, 0]).tolist(), senses=False))
+        found = [
+            {"episode": id, "t": t, "distance": distance, "session": near[id].session, "success": near[id].success}
+            for (id, t), distance in zip(moments[0].tolist(), distances[0].tolist(), strict=True)
+            if id in near  # it may have been damaged since it was indexed
+        ]
     if config.json:
         console.emit({"episode": config.episode, "t": config.t, "encoder": lived.encoder, "moments": found})
         return 0
     if not found:
-        print("nothing else is remembered by this encoder")
+        print("nothing else that matches is remembered by this encoder")
     for one in found:
         told = {None: "", True: ", which succeeded", False: ", which failed"}[one["success"]]
         print(f"{one['distance']:8.4f}  moment {one['t']} of episode {one['episode']}{told} ({one['session']})")
     return 0
+
+
+def _seconds(flag: str, time: str | None) -> float | None:
+    """Unix seconds of a time as people write it. Raises UsageError."""
+    try:
+        return None if time is None else datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"--{flag} must be a time like 2026-11-23 or 2026-11-23T10:30, not {time!r}") from error
 
 
 def _path(home: str | None, name: str) -> Path:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ami_agent.memory.rows import Rows
+from ami_agent.memory.lists import InvertedLists, entry_size, one_thread
+from ami_agent.memory.mapped import DamagedIndex, MappedFile, Pieces, Table
 
 EXACT_ROWS = 20_000  # up to here brute force is fast enough (milliseconds) and needs no training
 BLOCK = 64  # queries at a time: bounds the table of distances to 64 x 20k floats
 FILING = 512  # rows filed into the lists at a time; those that do not fill a block yet are compared one by one
-PROBES = 32  # inverted lists looked into; recall@10 is above .95 on clustered data
 SPARE = 16  # candidates beyond k, so that ties at the edge are settled by row and not by luck
 
 
@@ -22,26 +20,23 @@ class Neighbours:
     grew and one that was opened again find the same.
     """
 
-    def __init__(self, size: int, exact_rows: int = EXACT_ROWS) -> None:
-        self._vectors = Rows((size,), np.float32)
-        self._norms = Rows((), np.float32)
-        self._exact_rows = exact_rows
-        self._index: Any = None
-        self._trained = 0  # rows from the first on that the lists were trained on
+    def __init__(self, size: int, exact_rows: int = EXACT_ROWS, kept: MappedFile | None = None) -> None:
+        self._size, self._exact_rows = size, exact_rows
+        self._lists: InvertedLists | None = None
+        self.trained = 0  # rows from the first on that the lists were trained on
+        self.vectors, self._norms = Table((size,), np.float32), Table((), np.float32)
+        if kept is not None:
+            self._take(kept)
 
     def __len__(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def vectors(self) -> np.ndarray:
-        return self._vectors.view
+        return len(self.vectors)
 
     def add(self, vectors: np.ndarray) -> None:
         """vectors (n, D). Raises ValueError if the size is another or a value is not finite."""
         vectors = np.asarray(vectors, np.float32)
         if not np.isfinite(vectors).all():
             raise ValueError("a latent that is not finite cannot be recalled by likeness")
-        self._vectors.append(vectors)
+        self.vectors.append(vectors)
         self._norms.append(np.einsum("nd,nd->n", vectors, vectors))
 
     def search(self, query: np.ndarray, k: int, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -50,15 +45,15 @@ class Neighbours:
         Nearest first, equal distances by row. k' = min(k, rows wanted). Raises ValueError for a query that is not
         finite or of another size.
         """
-        if query.ndim != 2 or query.shape[1] != self.vectors.shape[1] or not np.isfinite(query).all():
-            raise ValueError(f"query of shape {query.shape}: finite (B, {self.vectors.shape[1]}) expected")
+        if query.ndim != 2 or query.shape[1] != self._size or not np.isfinite(query).all():
+            raise ValueError(f"query of shape {query.shape}: finite (B, {self._size}) expected")
         query = query.astype(np.float32)
         matches = len(self) if wanted is None else int(np.count_nonzero(wanted))
         k = min(k, matches)
         if k <= 0:
             return np.empty((len(query), 0), np.int64), np.empty((len(query), 0), np.float32)
         if matches > self._exact_rows:
-            candidates = self._approximate(query, k + SPARE, wanted)
+            candidates = self._approximate(query, k, wanted)
         else:
             candidates = self._exact(query, k, None if wanted is None else np.flatnonzero(wanted))
         found = [self._rank(one, rows, k) for one, rows in zip(query, candidates, strict=True)]
@@ -73,9 +68,10 @@ class Neighbours:
 
     def _exact(self, query: np.ndarray, k: int, rows: np.ndarray | None) -> list[np.ndarray]:
         """All rows that can be among the k nearest: |x|^2 - 2qx by BLAS, with room for its rounding error."""
-        vectors, norms = self.vectors, self._norms.view
-        if rows is not None:
-            vectors, norms = vectors[rows], norms[rows]
+        if rows is None:
+            vectors, norms = self.vectors.view, self._norms.view
+        else:
+            vectors, norms = self.vectors[rows], self._norms[rows]
         rounding = 2 * (vectors.shape[1] + 4) * 2.0**-24
         room = rounding * (np.einsum("bd,bd->b", query, query) + 2 * norms.max())
         candidates = []
@@ -88,49 +84,57 @@ class Neighbours:
 
     def _approximate(self, query: np.ndarray, k: int, wanted: np.ndarray | None) -> list[np.ndarray]:
         """Rows likely to be among the k nearest, at least k of those wanted if there are."""
-        import faiss  # here: only a large memory needs it, and importing it takes a moment
+        lists = self._file()
+        rest = np.arange(lists.filed, len(self))
+        rest = rest if wanted is None else rest[wanted[rest]]
+        with one_thread():  # one by one: rounding in a product of matrices depends on what else is in it
+            found = [lists.search(one, k + SPARE, wanted) for one in query]
+        if (least := min(map(len, found))) < k + SPARE:
+            rows = np.arange(len(self)) if wanted is None else np.flatnonzero(wanted)
+            if least < len(rows) - len(rest):  # distances beyond what a float holds
+                return self._exact(query, k, rows)
+        return [np.concatenate([likely, rest]) for likely in found]
 
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # deterministic, and the cores belong to the simulator
-        try:
-            self._file()
-            rest = np.arange(self._index.ntotal, len(self))
-            rest = rest if wanted is None else rest[wanted[rest]]
-            parameters = faiss.SearchParametersIVF()
-            if wanted is not None:
-                bits = np.packbits(wanted, bitorder="little")
-                parameters.sel = selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))  # noqa: F841 - kept
-            candidates = []
-            for one in query:  # by itself: rounding in a product of matrices depends on what else is in it
-                for probes in (PROBES, self._index.nlist):  # all lists if the likely ones hold too few that are wanted
-                    parameters.nprobe = probes
-                    _, (rows,) = self._index.search(one[None], k, params=parameters)
-                    if (rows >= 0).all():
-                        break
-                candidates.append(np.concatenate([rows[rows >= 0], rest]))
-            return candidates
-        finally:
-            faiss.omp_set_num_threads(threads)
-
-    def _file(self) -> None:
+    def _file(self) -> InvertedLists:
         """Train the lists on exactly the first 20k, 30k, 45k, ... rows, then file the rest in whole blocks."""
+        with one_thread():
+            size = self._training_rows(len(self))
+            if self._lists is None or size != self.trained:
+                self._lists, self.trained = InvertedLists.train(self.vectors[np.arange(size)]), size
+            for start in range(self._lists.filed, len(self) - FILING + 1, FILING):
+                self._lists.add(self.vectors[np.arange(start, start + FILING)])
+        return self._lists
+
+    def _training_rows(self, rows: int) -> int:
         size = self._exact_rows
-        while (larger := size + size // 2 + 1) <= len(self):
+        while (larger := size + size // 2 + 1) <= rows:
             size = larger
-        if size != self._trained:
-            self._index, self._trained = _inverted_lists(self.vectors[:size]), size
-        for start in range(self._index.ntotal, len(self) - FILING + 1, FILING):
-            self._index.add(self.vectors[start : start + FILING])
+        return size
 
+    def _take(self, kept: MappedFile) -> None:
+        """Begin with what `pieces` gave. Raises DamagedIndex."""
+        vectors = kept.array("vectors", np.float32, -1, self._size)
+        norms = kept.array("norms", np.float32, len(vectors))
+        if len(vectors) <= self._exact_rows:
+            self.vectors.append(vectors.all())
+            self._norms.append(norms.all())
+            return
+        self.vectors, self._norms = Table((self._size,), np.float32, vectors), Table((), np.float32, norms)
+        centroids = kept.array("centroids", np.float32, -1, self._size).all()
+        sizes = kept.array("sizes", np.int64, len(centroids)).all()
+        if not len(centroids) or sizes.min() < 0 or sizes.max() > len(vectors) or sizes.sum() > len(vectors):
+            raise DamagedIndex("the sizes of its lists cannot be")
+        entries = kept.array("lists", np.uint8, int(sizes.sum()) * entry_size(self._size))
+        self._lists = InvertedLists(centroids, kept.name, entries, sizes)
+        self.trained = self._training_rows(len(vectors))
 
-def _inverted_lists(vectors: np.ndarray) -> Any:
-    """Lists clustered by vectors (n, D), which they hold."""
-    import faiss
-
-    size, lists = vectors.shape[1], int(2 * len(vectors) ** 0.5)
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(size), size, lists)
-    index.cp.niter, index.cp.max_points_per_centroid = 8, 64  # a rough clustering finds as well, in a tenth of the time
-    index.cp.min_points_per_centroid = 1
-    index.train(vectors)
-    index.add(vectors)
-    return index
+    def pieces(self) -> dict[str, Pieces]:
+        """What to keep in a file, that of the lists first."""
+        kept = {"vectors": self.vectors.pieces(), "norms": self._norms.pieces()}
+        if len(self) <= self._exact_rows:
+            return kept
+        lists = self._file()
+        sizes = lists.sizes()
+        entries: Pieces = (np.uint8, (int(sizes.sum()) * entry_size(self._size),), lists.entries())
+        small = {"centroids": lists.centroids, "sizes": sizes}
+        return {"lists": entries, **kept, **{name: (one.dtype, one.shape, [one]) for name, one in small.items()}}
