@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
-from ami_agent.memory.database import DamagedMemory
+from ami_agent.memory.database import DamagedMemory, check_url
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import home_path
@@ -22,8 +23,14 @@ class Whose:
     """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
     name: str = "default"
     """Which agent's."""
+    url: str | None = None
+    """Of a memory that agents share on a server, in place of the agent's own: postgresql://USER@HOST/DATABASE."""
     json: bool = False
     """Print one JSON object on stdout."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            check_url(self.url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,7 @@ class Recall(Whose):
 
 def main(config: Info | Verify | Export | Compact | Recall) -> int:
     """Do what `config` asks; 0, or 4 if the memory is damaged. Raises UsageError where there is none."""
-    path = _path(config.home, config.name)
+    path = _path(config.home, config.name) if config.url is None else config.url
     if isinstance(config, Info):
         return _info(path, config.json)
     if isinstance(config, Verify):
@@ -77,7 +84,7 @@ def main(config: Info | Verify | Export | Compact | Recall) -> int:
     return _compact(path, config) if isinstance(config, Compact) else _recall(path, config)
 
 
-def _info(path: Path, json: bool) -> int:
+def _info(path: Path | str, json: bool) -> int:
     with EpisodeStore(path, read_only=True) as store:
         stats = store.stats()
     if json:
@@ -95,13 +102,14 @@ def _info(path: Path, json: bool) -> int:
     return 0
 
 
-def _verify(path: Path, json: bool) -> int:
+def _verify(path: Path | str, json: bool) -> int:
     try:
         with EpisodeStore(path, read_only=True) as store:
             faults, cure = store.verify(), "damaged episodes are passed over, the others are used"
     except DamagedMemory as error:
         faults, cure = [error.reason], "nothing of it can be used"
-    cure = f"{cure}; to begin anew: mv {path} {path}.damaged" if faults else ""
+    anew = f"mv {path} {path}.damaged" if isinstance(path, Path) else "make another database (createdb)"
+    cure = f"{cure}; to begin anew: {anew}" if faults else ""
     if json:
         console.emit({"path": path, "ok": not faults, "faults": faults, "cure": cure})
     else:
@@ -111,7 +119,7 @@ def _verify(path: Path, json: bool) -> int:
     return ArtefactError.exit_code if faults else 0
 
 
-def _export(path: Path, config: Export) -> int:
+def _export(path: Path | str, config: Export) -> int:
     from ami_agent.memory.export import export  # Gymnasium's spaces take a moment
 
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
@@ -134,8 +142,8 @@ def _export(path: Path, config: Export) -> int:
     return 0
 
 
-def _compact(path: Path, config: Compact) -> int:
-    with HomeLock(path.parent), EpisodeStore(path) as store:
+def _compact(path: Path | str, config: Compact) -> int:
+    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path, create=False) as store:
         before = store.stats()["bytes"]
         store.compact()
         after = store.stats()["bytes"]
@@ -146,7 +154,7 @@ def _compact(path: Path, config: Compact) -> int:
     return 0
 
 
-def _recall(path: Path, config: Recall) -> int:
+def _recall(path: Path | str, config: Recall) -> int:
     from ami_agent.memory.episodic import EpisodicMemory
 
     check_range("episode", config.episode, 1, 2**63 - 1)
