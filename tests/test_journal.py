@@ -180,8 +180,9 @@ def kill(times: int, place: str) -> int:
     return len(told)
 
 
-def test_kill_9_loses_no_acknowledged_step(place):
-    assert kill(4, place) > 100
+@pytest.mark.parametrize(("place", "kills"), [("sqlite", 4), ("postgres", 2)], indirect=["place"])
+def test_kill_9_loses_no_acknowledged_step(place, kills):
+    assert kill(kills, place) > 25 * kills
 
 
 @pytest.mark.slow

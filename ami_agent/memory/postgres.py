@@ -5,7 +5,8 @@ outlives this process at once, and the server's own end, or a power cut there, a
 wal_writer_delay) or with the next commit under on. Both need a server with fsync=on, its default.
 
 Whose steps are whose: each connection that writes has a number, and an advisory lock of that number, which the server
-lets go of when the connection ends, however it does. Rows of the tail carry the number.
+lets go of when the connection ends, however it does. Rows of the tail carry the number. So the connection must be the
+server's own, or of a pool by session.
 """
 
 from __future__ import annotations
@@ -55,16 +56,19 @@ SETTINGS = {  # so that a robot whose network is gone is noticed within a minute
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60s",
 }
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 KINDS: dict[str, type[AmiError]] = {  # by the class of an SQLSTATE, or all of it
     "53": ResourceError,  # no room, no memory, too many connections
     "54": ResourceError,  # larger than the server takes
+    "57": ResourceError,  # stopped by its administrator
     "58": ResourceError,  # its disk fails
     "42501": MissingError,  # no permission
     "25006": MissingError,  # only read
@@ -99,7 +103,7 @@ class PostgresDatabase:
             with self._named():
                 for name, value in SETTINGS.items():
                     self.rows("SELECT set_config(?, ?, FALSE)", name, value)
-                self._find(create and not read_only, create)
+                self._find(create)
                 if read_only:
                     self._db.execute("SET default_transaction_read_only = on")
                 else:
@@ -110,18 +114,20 @@ class PostgresDatabase:
             self.close()
             raise
 
-    def _find(self, make: bool, create: bool) -> None:
-        """Raise unless our tables are there, after making them where there are none and `make` says so."""
+    def _find(self, create: bool) -> None:
+        """Raise unless our tables are there; make them where there are none and it may be."""
         found = self._tables()
-        if not found and not make:
-            kind = MissingError if create else ArtefactError
-            raise kind(f"there is no memory at {self.name}" if create else f"{self.name} is gone: it holds no memory")
         if not found:
+            if not create:
+                raise ArtefactError(f"{self.name} is gone: the episodes that belong here were kept in it")
+            if self.read_only:
+                raise MissingError(f"there is no memory at {self.name}")
             self._make()
             found = self._tables()
-        if "about" in found and (schema := self.rows("SELECT max(version) FROM about")[0][0]) != SCHEMA_VERSION:
-            reason = f"it has another schema, {schema}: this ami-agent reads {SCHEMA_VERSION}"
-            raise DamagedMemory(self.name, reason)
+        schema = self.rows("SELECT max(version) FROM ami_agent.about")[0][0] if "about" in found else None
+        if schema != SCHEMA_VERSION:
+            age = "a newer" if (schema or 0) > SCHEMA_VERSION else "an unknown"
+            raise DamagedMemory(self.name, f"it has {age} schema {schema}, this ami-agent reads {SCHEMA_VERSION}")
         if missing := [table for table in TABLES if table not in found]:
             raise DamagedMemory(self.name, f"its schema lacks {', '.join(missing)}")
 
@@ -216,18 +222,22 @@ class PostgresDatabase:
         try:
             yield
         except psycopg.Error as error:
-            state = error.sqlstate or ""
-            kind = KINDS.get(state) or KINDS.get(state[:2])
-            if self._db.closed:
-                raise ResourceError(
-                    f"the connection to memory {self.name} is lost: {error}. What was acknowledged is kept; what was "
-                    "just being written is there whole or not at all"
-                ) from error
-            if kind is None:
+            named = self._name(error)
+            if named is None:
                 raise
-            if kind is DamagedMemory:
-                raise DamagedMemory(self.name, str(error)) from error
-            raise kind(f"memory {self.name}: {error}; what it held is intact") from error
+            raise named from error
+
+    def _name(self, error: psycopg.Error) -> AmiError | None:
+        state, reason = error.sqlstate or "", error.diag.message_primary or str(error)
+        if self._db.closed:
+            return ResourceError(
+                f"the connection to memory {self.name} is lost: {reason}. What was acknowledged is kept; what was just "
+                "being written is there whole or not at all"
+            )
+        kind = KINDS.get(state) or KINDS.get(state[:2])
+        if kind is DamagedMemory:
+            return DamagedMemory(self.name, reason)
+        return None if kind is None else kind(f"memory {self.name}: {reason}; what it held is intact")
 
 
 @lru_cache
