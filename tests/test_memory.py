@@ -265,7 +265,7 @@ for seed in itertools.count(base):
 """
 
 
-@pytest.mark.parametrize(("place", "kills"), [("sqlite", 15), ("postgres", 5)], indirect=["place"])
+@pytest.mark.parametrize(("place", "kills"), [("sqlite", 15), ("postgres", 3)], indirect=["place"])
 def test_kill_9_loses_no_acknowledged_episode(place, kills):
     acknowledged: dict[int, int] = {}
     rng = random.Random()

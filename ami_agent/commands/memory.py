@@ -143,7 +143,7 @@ def _export(path: Path | str, config: Export) -> int:
 
 
 def _compact(path: Path | str, config: Compact) -> int:
-    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path, create=False) as store:
+    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path) as store:
         before = store.stats()["bytes"]
         store.compact()
         after = store.stats()["bytes"]

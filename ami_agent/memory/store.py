@@ -182,9 +182,8 @@ class EpisodeStore:
     def matching(self, **filters: Any) -> tuple[str, list[Any]]:
         """A condition on episodes, by the names of FILTERS as far as they are not None, and its values."""
         wanted = {name: value for name, value in filters.items() if value is not None}
-        return " AND ".join(FILTERS[name].format(task=self.task_column) for name in wanted) or "TRUE", [
-            *wanted.values()
-        ]
+        where = " AND ".join(FILTERS[name].format(task=self.task_column) for name in wanted)
+        return where or "TRUE", list(wanted.values())
 
     def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
         """(id, episode) of those that match (see `ids`), with the latents of `encoder` if that is a filter.
@@ -297,9 +296,8 @@ class EpisodeStore:
 
     def _put(self, table: str, column: str, episode_id: int, name: str, data: bytes) -> None:
         checksum = digest(f"{table}/{episode_id}/{name}", data)
-        self._db.execute(
-            self._db.upsert(table, f"episode, {column}, checksum, data"), (episode_id, name, checksum, data)
-        )
+        upsert = self._db.upsert(table, f"episode, {column}, checksum, data")
+        self._db.execute(upsert, (episode_id, name, checksum, data))
 
     def _get(self, table: str, column: str, episode_id: int, name: str) -> dict[str, np.ndarray]:
         place = f"{table}/{episode_id}/{name}"
