@@ -166,7 +166,8 @@ class AmiAgent:
     @torch.no_grad()
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
         """The memory of this environment. What this encoder has not seen yet is embedded first, and replaces the
-        latents of encoders that are no more; in a store that is only read, it is embedded for this process alone.
+        latents of encoders that are no more, but where others share them; in a store that is only read, it is embedded
+        for this process alone.
         """
         encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
         unknown = [(i, old) for i, old in store.unembedded(encoder, environment) if self._fits(old)]
@@ -175,7 +176,8 @@ class AmiAgent:
         if not store.read_only:
             for episode_id, episode in fresh:
                 store.set_latents(episode_id, np.asarray(episode.latent), encoder)
-            store.drop_latents([encoder], environment)
+            if not store.shared:
+                store.drop_latents([encoder], environment)
         memory = EpisodicMemory(store, encoder, environment)
         self.skipped += store.skipped
         for episode_id, episode in fresh if store.read_only else ():

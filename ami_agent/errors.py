@@ -38,7 +38,7 @@ class NumericalError(AmiError):
 
 
 class ResourceError(AmiError):
-    """Out of disk or memory."""
+    """Out of disk or memory; or the server of a memory is lost."""
 
     exit_code = 6
 

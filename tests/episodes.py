@@ -1,10 +1,13 @@
-"""Episodes for tests: small, of every kind of array, and the same for the same seed."""
+"""Episodes for tests: small, of every kind of array, and the same for the same seed; and where they are kept."""
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from ami_agent.protocols import Episode
+
+in_a_file = pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # a test of `store` that is of SQLite alone
 
 
 def make(seed: int = 0, steps: int = 5, width: int | None = 4, **changes) -> Episode:

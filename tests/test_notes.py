@@ -1,17 +1,10 @@
 """Notes: what is known of a task is kept beside its episodes, and harm to it harms nothing else."""
 
 import numpy as np
-import pytest
 from episodes import make
 
 from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    with EpisodeStore(tmp_path / "memory.db") as store:
-        yield store
 
 
 def test_a_note_is_there_again_and_the_latest_counts(store):
@@ -19,7 +12,7 @@ def test_a_note_is_there_again_and_the_latest_counts(store):
         write_note(store, "e", "t", "failures", {"ways": np.full((2, 4), value)})
     write_note(store, "e", "other", "failures", {"ways": np.zeros((0, 4))})
     store.close()
-    with EpisodeStore(store.path, read_only=True) as again:
+    with EpisodeStore(store.name, read_only=True) as again:
         assert (read_note(again, "e", "t", "failures")["ways"] == 2).all()
         assert read_note(again, "e", "other", "failures")["ways"].shape == (0, 4)
         assert read_note(again, "e", "t", "else") == read_note(again, "x", "t", "failures") == {}
@@ -28,7 +21,7 @@ def test_a_note_is_there_again_and_the_latest_counts(store):
 def test_a_damaged_note_is_as_none(store, caplog):
     write_note(store, "e", "t", "failures", {"ways": np.ones((2, 4))})
     store.append(make(0))
-    store._db.execute("UPDATE note SET data = x'00'")
+    store._db.execute("UPDATE note SET data = ?", (b"\0",))
     assert read_note(store, "e", "t", "failures") == {} and "is damaged" in caplog.text
     assert store.verify() == ["note ('e', 't', 'failures'): bad checksum"] and len(store.read(1)) == 5
 

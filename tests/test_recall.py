@@ -15,13 +15,6 @@ from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode, Wanted
 
-
-@pytest.fixture
-def store(tmp_path):
-    with EpisodeStore(tmp_path / "memory.db") as store:
-        yield store
-
-
 # --- recall ------------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +136,7 @@ def test_good_episodes_succeeded_or_where_that_is_not_told_have_the_better_retur
 def test_a_read_only_store_can_be_remembered_with_latents_made_now(store):
     for seed in range(2):
         store.append(make(seed))
-    with EpisodeStore(store.path, read_only=True) as reading:
+    with EpisodeStore(store.name, read_only=True) as reading:
         memory = EpisodicMemory(reading, "beta", "ami/Push-v0")
         for episode_id, episode in reading.unembedded("beta", "ami/Push-v0"):
             latent = np.full((6, 3), episode_id, np.float32)
@@ -296,7 +289,7 @@ def test_a_replay_that_cannot_be_restored_is_a_bad_artefact(store):
     for state in ({"capacity": 50, "ids": [1, 9]}, {"capacity": 50, "ids": [2]}, {"capacity": 3, "ids": [1]}, {}):
         with pytest.raises(ArtefactError) as caught:
             Replay.restore(store, state)
-        assert str(store.path) in str(caught.value)
+        assert store.name in str(caught.value)
     assert len(Replay.restore(store, {"capacity": 50, "ids": [1]})) == 1
 
 

@@ -2,18 +2,12 @@
 
 import numpy as np
 import pytest
-from episodes import assert_same, make
+from episodes import assert_same, in_a_file, make
 
-from ami_agent.memory import database
+from ami_agent.memory import sqlite
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.export import export
 from ami_agent.memory.store import EpisodeStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    with EpisodeStore(tmp_path / "memory.db") as store:
-        yield store
 
 
 def test_a_success_that_is_not_told_is_neither(store):
@@ -39,13 +33,14 @@ def of_schema(store: EpisodeStore, version: int) -> None:
     store._db.execute("ALTER TABLE episode RENAME TO later")
     told = " NOT NULL" if version == 1 else ""
     store._db.execute(OLD_EPISODE_TABLE.replace("success INTEGER,", f"success INTEGER{told},"))
-    store._db.execute(f"INSERT INTO episode SELECT {database.FACTS}, checksum FROM later")
+    store._db.execute(f"INSERT INTO episode SELECT {sqlite.FACTS}, checksum FROM later")
     store._db.execute("DROP TABLE later")
     store._db.execute(f"PRAGMA user_version = {version}")
     store.close()
 
 
 @pytest.mark.parametrize("version", [1, 2])
+@in_a_file
 def test_a_memory_of_an_older_schema_is_read_as_it_is_and_migrated_by_a_writer(store, version):
     episodes = [make(seed) for seed in range(3)]
     for episode in episodes:
@@ -71,13 +66,14 @@ def test_a_memory_of_an_older_schema_is_read_as_it_is_and_migrated_by_a_writer(s
         assert kept.ids() == [1, 2, 3] and kept.verify() == []
 
 
+@in_a_file
 def test_a_migration_that_fails_leaves_the_file_as_it_was(store, monkeypatch):
     store.append(make(0))
     of_schema(store, 1)
     before = store.path.read_bytes()
     with monkeypatch.context() as patched:
-        broken = database.MIGRATIONS[1] + "INSERT INTO episode (id) VALUES (NULL);"
-        patched.setitem(database.MIGRATIONS, 1, broken)
+        broken = sqlite.MIGRATIONS[1] + "INSERT INTO episode (id) VALUES (NULL);"
+        patched.setitem(sqlite.MIGRATIONS, 1, broken)
         with pytest.raises(DamagedMemory, match="cannot be read"):
             EpisodeStore(store.path)
     assert store.path.read_bytes() == before

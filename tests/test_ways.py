@@ -190,11 +190,11 @@ def navigate(brain, store, episodes=2, **options):
             return agent
 
 
-def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(tmp_path, navigator):
-    with EpisodeStore(tmp_path / "m.db") as store:
+def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(place, navigator):
+    with EpisodeStore(place) as store:
         first = navigate(navigator, store, **FIXED).ways.place
         assert len(first) > 1 and len(first.failures) > 0
-    with EpisodeStore(tmp_path / "m.db") as store:
+    with EpisodeStore(place) as store:
         again = AmiAgent(navigator, None, 0, store, place=store.read(1).task).ways.place
         assert len(again.failures) > 0 and len(again) >= 1
         assert {tuple(failure) for failure in again.failures} <= {tuple(failure) for failure in first.failures}

@@ -97,7 +97,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         stack.enter_context(HomeLock(folder))
     store = None
     if config.memory != "off":
-        store = stack.enter_context(EpisodeStore(folder / "memory.sqlite", read_only=config.memory == "read-only"))
+        where = config.url or folder / "memory.sqlite"
+        store = stack.enter_context(EpisodeStore(where, read_only=config.memory == "read-only"))
     journal = Journal(store) if store is not None and not store.read_only else None
     if journal is not None and (again := journal.recover()):
         console.say(f"remembered as far as they were lived: {again} episodes that a process left without an end")

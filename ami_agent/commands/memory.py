@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
-from ami_agent.memory.database import DamagedMemory
+from ami_agent.memory.database import DamagedMemory, check_url
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Wanted
@@ -27,8 +28,14 @@ class Whose:
     """Folder that lives across runs; AMI_HOME or ~/.ami-agent if not given."""
     name: str = "default"
     """Which agent's."""
+    url: str | None = None
+    """Of a memory that agents share on a server, in place of the agent's own: postgresql://USER@HOST/DATABASE."""
     json: bool = False
     """Print one JSON object on stdout."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            check_url(self.url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +106,7 @@ class Recall(Whose):
 
 def main(config: Info | Verify | Export | Compact | Recall) -> int:
     """Do what `config` asks; 0, or 4 if the memory is damaged. Raises UsageError where there is none."""
-    path = _path(config.home, config.name)
+    path = _path(config.home, config.name) if config.url is None else config.url
     if isinstance(config, Info):
         return _info(path, config.json)
     if isinstance(config, Verify):
@@ -109,7 +116,7 @@ def main(config: Info | Verify | Export | Compact | Recall) -> int:
     return _compact(path, config) if isinstance(config, Compact) else _recall(path, config)
 
 
-def _info(path: Path, json: bool) -> int:
+def _info(path: Path | str, json: bool) -> int:
     with EpisodeStore(path, read_only=True) as store:
         stats = store.stats()
     if json:
@@ -127,13 +134,14 @@ def _info(path: Path, json: bool) -> int:
     return 0
 
 
-def _verify(path: Path, json: bool) -> int:
+def _verify(path: Path | str, json: bool) -> int:
     try:
         with EpisodeStore(path, read_only=True) as store:
             faults, cure = store.verify(), "damaged episodes are passed over, the others are used"
     except DamagedMemory as error:
         faults, cure = [error.reason], "nothing of it can be used"
-    cure = f"{cure}; to begin anew: mv {path} {path}.damaged" if faults else ""
+    anew = f"mv {path} {path}.damaged" if isinstance(path, Path) else "make another database (createdb)"
+    cure = f"{cure}; to begin anew: {anew}" if faults else ""
     if json:
         console.emit({"path": path, "ok": not faults, "faults": faults, "cure": cure})
     else:
@@ -143,7 +151,7 @@ def _verify(path: Path, json: bool) -> int:
     return ArtefactError.exit_code if faults else 0
 
 
-def _export(path: Path, config: Export) -> int:
+def _export(path: Path | str, config: Export) -> int:
     from ami_agent.memory.export import export  # Gymnasium's spaces take a moment
 
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
@@ -166,8 +174,8 @@ def _export(path: Path, config: Export) -> int:
     return 0
 
 
-def _compact(path: Path, config: Compact) -> int:
-    with HomeLock(path.parent), EpisodeStore(path) as store:
+def _compact(path: Path | str, config: Compact) -> int:
+    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path) as store:
         before = store.stats()["bytes"]
         store.compact()
         after = store.stats()["bytes"]
@@ -178,7 +186,7 @@ def _compact(path: Path, config: Compact) -> int:
     return 0
 
 
-def _recall(path: Path, config: Recall) -> int:
+def _recall(path: Path | str, config: Recall) -> int:
     from ami_agent.memory.episodic import EpisodicMemory
 
     check_range("episode", config.episode, 1, 2**63 - 1)

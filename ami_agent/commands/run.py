@@ -27,6 +27,7 @@ from ami_agent.evaluation.results import Results
 from ami_agent.evaluation.timed import Timed
 from ami_agent.files import write_bytes
 from ami_agent.learning.live import live
+from ami_agent.memory.database import check_url
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 from ami_agent.repeat import MOST
@@ -52,6 +53,8 @@ class Config:
     """Go on learning from what is lived."""
     memory: Literal["on", "off", "read-only"] = "on"
     """Remember across runs; not at all; or recall without adding."""
+    url: str | None = None
+    """Of a memory that agents share on a server, in place of the agent's own: postgresql://USER@HOST/DATABASE."""
     weights: str = "auto"
     """auto (what the agent has learned here, else what ships), pretrained, learned, or a file."""
     options: str = "{}"
@@ -83,6 +86,10 @@ class Config:
         parse_options(self.options)
         if self.learn and (self.agent != "ami" or self.memory != "on"):
             raise UsageError("--learn needs --agent ami and --memory on: it learns from its own memory")
+        if self.url is not None:
+            if self.agent != "ami" or self.memory == "off":
+                raise UsageError("--url needs --agent ami and --memory on or read-only: it says where the memory is")
+            check_url(self.url)  # before a run is made that keeps its command line
 
 
 def main(config: Config) -> int:

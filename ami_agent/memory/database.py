@@ -1,266 +1,141 @@
-"""The SQLite file under the store: made crash-safely, judged before it is opened, its errors given our names."""
+"""What the store asks of an engine, and which engine keeps what: a file (SQLite), or a server that many share."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
-from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
+from ami_agent.errors import ArtefactError, MissingError, ResourceError, UsageError
 
-APPLICATION_ID = 0x414D4945  # "AMIE"
 SCHEMA_VERSION = 3
-# Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
-# out (an index needs no pictures). Latents stand apart, keyed by encoder, so that vectors of two encoders never mix.
-# A success of NULL: the environment does not tell. The task is the environment's options, none in what older
-# versions kept. The tail holds the steps of episodes that still go on; a note, what is known of a task.
-SCHEMA = """
-CREATE TABLE episode (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, environment TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL,
-    steps INTEGER NOT NULL, episode_return REAL NOT NULL, success INTEGER, terminated INTEGER NOT NULL,
-    truncated INTEGER NOT NULL, encoder TEXT NOT NULL, created REAL NOT NULL, task TEXT NOT NULL,
-    checksum BLOB NOT NULL) STRICT;
-CREATE TABLE chunk (
-    episode INTEGER NOT NULL, part TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (episode, part)) STRICT;
-CREATE TABLE latent (
-    episode INTEGER NOT NULL, encoder TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (episode, encoder)) STRICT;
-CREATE TABLE tail (
-    environment TEXT NOT NULL, task TEXT NOT NULL, session TEXT NOT NULL, seed INTEGER NOT NULL, t INTEGER NOT NULL,
-    checksum BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (environment, task, session, seed, t)) STRICT;
-CREATE TABLE note (
-    environment TEXT NOT NULL, task TEXT NOT NULL, name TEXT NOT NULL, checksum BLOB NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (environment, task, name)) STRICT;
-"""
-LATER = f"CREATE TABLE tail{SCHEMA.split('CREATE TABLE tail')[1]}"  # tables that came with version 3
-SECOND_SCHEMA = SCHEMA.replace(LATER, "").replace(" task TEXT NOT NULL,\n    checksum", " checksum")
-FIRST_SCHEMA = SECOND_SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # every success told
-SCHEMAS = {1: FIRST_SCHEMA, 2: SECOND_SCHEMA, 3: SCHEMA}
-
-
-def _renewed(schema: str, columns: str) -> str:
-    """Statements that make the episode table anew by the schema's own words, for `connect` compares them; ids go on."""
-    counted = "(SELECT seq FROM sqlite_sequence WHERE name = 'episode_before')"
-    return f"""
-ALTER TABLE episode RENAME TO episode_before;
-{schema.split(";")[0]};
-INSERT INTO episode SELECT {columns} FROM episode_before;
-UPDATE sqlite_sequence SET seq = {counted} WHERE name = 'episode';
-DROP TABLE episode_before;
-"""
-
-
-FACTS = "id, environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created"
-MIGRATIONS = {  # from each version to the next
-    1: f"{_renewed(SECOND_SCHEMA, '*')} PRAGMA user_version=2;",
-    2: _renewed(SCHEMA, f"{FACTS}, '', checksum") + LATER + "PRAGMA user_version=3;",
-}
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
+URLS = ("postgresql://", "postgres://")
 
 
 class DamagedMemory(ArtefactError):
-    """The memory, or one episode of it, cannot be trusted. The file was left as it was found."""
+    """The memory, or one episode of it, cannot be trusted. It was left as it was found."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"memory {path} is damaged: {reason}. Nothing was changed; see: ami-agent memory verify")
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(f"memory {name} is damaged: {reason}. Nothing was changed; see: ami-agent memory verify")
         self.reason = reason
+
+
+class Cursor(Protocol):
+    """What a statement found or did."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Database(Protocol):
+    """An open memory. Values stand in a statement as `?`; what both engines understand is all that it may say.
+
+    Whatever fails is raised as DamagedMemory, MissingError, ResourceError (disk full, connection lost) or LockedError
+    (another has held it for seconds), and then what was committed is intact.
+    """
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file; None where a server keeps it."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The path or the URL: for messages, and to open it again."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may write at the same time."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Of the schema."""
+        ...
+
+    @property
+    def own(self) -> str:
+        """The condition of those rows of the tail that are this writer's."""
+        ...
+
+    def rows(self, query: str, *values: Any) -> list[tuple]: ...
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor: ...
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None: ...
+
+    def upsert(self, table: str, columns: str) -> str:
+        """A statement that puts in a row of these columns, over one of the same key."""
+        ...
+
+    def transaction(self, durable: bool = True) -> AbstractContextManager[Database]:
+        """All or nothing of what is executed. Once it ends it outlives this process; if `durable`, a power cut, too."""
+        ...
+
+    def tails(self) -> Iterator[None]:
+        """Make each tail whose writer is gone this writer's own, one after the other; the first is its own."""
+        ...
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        ...
+
+    def compact(self) -> None:
+        """Give back the room of what was deleted."""
+        ...
+
+    def check(self) -> list[str]:
+        """What the engine itself finds wrong; it cannot see a flipped bit inside a value."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; closing twice is harmless."""
+        ...
+
+
+def open_database(place: str | Path, read_only: bool, create: bool) -> Database:
+    """The memory in a file or at a URL. Raises as `EpisodeStore` does, for a URL also as `check_url`."""
+    if isinstance(place, str) and "://" in place:
+        check_url(place)
+        from ami_agent.memory.postgres import PostgresDatabase
+
+        return PostgresDatabase(place, read_only, create)
+    from ami_agent.memory.sqlite import SqliteDatabase
+
+    return SqliteDatabase(Path(place), read_only, create)
+
+
+def check_url(url: str) -> None:
+    """Raise UsageError, which never quotes the URL, unless it is one of PostgreSQL and without a password: what stands
+    in a command line is seen by all on this machine and kept with runs. Raises MissingError without psycopg.
+    """
+    try:
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError as error:
+        raise MissingError("a memory on a server needs psycopg; pip install 'ami-agent[postgres]'") from error
+    try:
+        told = conninfo_to_dict(url) if url.startswith(URLS) else None
+    except psycopg.Error:  # its message may quote a password
+        told = None
+    if told is None:
+        raise UsageError("the URL of a memory is like postgresql://USER@HOST:5432/DATABASE, and this is none")
+    if not {"password", "sslpassword"}.isdisjoint(told):
+        raise UsageError("the URL of a memory may not hold a password; set PGPASSWORD, or write it into ~/.pgpass")
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system raise into errors a user can act on."""
+    """Turn what the system raises into errors a user can act on."""
     try:
         yield
-    except sqlite3.Error as error:
-        named = _name(error, path)
-        if named is None:
-            raise
-        raise named from error
-    except UnicodeDecodeError as error:  # SQLite's message quotes a schema that is no longer text
-        raise DamagedMemory(path, "its schema is not readable") from error
     except OSError as error:
         kind = ResourceError if error.errno in NO_SPACE else MissingError
         raise kind(f"cannot use {path}: {error.strerror or error}") from error
-
-
-def _name(error: sqlite3.Error, path: Path) -> AmiError | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest a detail of it
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DamagedMemory(path, str(error))
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM):
-        return ResourceError(f"memory {path} could not be written or read: {error}; what it held is intact")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LockedError(f"memory {path} is in use by another process")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return MissingError(f"memory {path}: {error}")
-    return None
-
-
-def create(path: Path) -> None:
-    """Make an empty memory: written aside, synced, renamed, so that kill -9 leaves either none or a whole one.
-
-    Two processes may try at once: the second waits for the first on the file aside, then finds the work done.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".new")
-    try:
-        with open(aside, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists():
-                return
-            file.truncate(0)
-            file.write(_image())
-            file.flush()
-            os.fsync(file.fileno())
-            os.rename(aside, path)
-        _sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _image() -> bytes:
-    """The bytes of a database with our schema and no episode."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; {SCHEMA}")
-        image = bytearray(db.serialize())
-    image[18:20] = b"\2\2"  # file format 2 is WAL: so the file is never in any other journal mode
-    return bytes(image)
-
-
-def judge(path: Path) -> None:
-    """Raise DamagedMemory if the file is not a memory that we can read. Reads only; never opens it with SQLite."""
-    with open(path, "rb") as file:
-        header = file.read(100)
-        size = os.fstat(file.fileno()).st_size
-    if size == 0:
-        raise DamagedMemory(path, "the file is empty (zero bytes)")
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        raise DamagedMemory(path, "its header is not that of a memory")
-    application, schema = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
-    if application != APPLICATION_ID:
-        raise DamagedMemory(path, f"the file belongs to another application (id {application:#x})")
-    if not 1 <= schema <= SCHEMA_VERSION:
-        age = "a newer" if schema > SCHEMA_VERSION else "an unknown"
-        raise DamagedMemory(path, f"it has {age} schema {schema}, this ami-agent reads 1 to {SCHEMA_VERSION}")
-    page = int.from_bytes(header[16:18], "big")
-    expected = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
-    if expected > size and not unclean(path):
-        raise DamagedMemory(path, f"the file is cut short: {size} of {expected} bytes")
-
-
-def unclean(path: Path) -> bool:
-    """True if the last writer did not close the memory (or still has it open): part of it is in the log beside it."""
-    wal = Path(f"{path}-wal")
-    return wal.exists() and wal.stat().st_size > 0
-
-
-def connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    """Open a judged file; one of an older schema is migrated, unless it is only read.
-
-    Raises DamagedMemory if its tables are not ours, or if it was left unclean and is corrupt.
-    """
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-    if read_only and not os.access(path.parent, os.W_OK) and not unclean(path):
-        uri += "&immutable=1"  # SQLite cannot make its shared-memory file there, and nobody can be writing
-    if not read_only and unclean(path):
-        # Looked at read-only: a writer would copy the log into a file that may be damaged.
-        with closing(connect(path, read_only=True)) as probe:
-            faults = quick_check(probe)
-        if faults:
-            raise DamagedMemory(path, faults[0])
-    db = sqlite3.connect(uri, uri=True, isolation_level=None)
-    try:
-        db.text_factory = _text
-        db.execute("PRAGMA synchronous=FULL")  # in WAL mode: each commit is on the disk when it returns
-        if not read_only and version(db) < SCHEMA_VERSION:
-            _migrate(db, path)
-        _check_tables(db, path)
-    except BaseException as error:
-        db.close()
-        # The statements above are sound, so that one that fails means a file that is not.
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-            raise DamagedMemory(path, str(error)) from error
-        raise
-    return db
-
-
-def version(db: sqlite3.Connection) -> int:
-    """Of the schema. What `judge` saw in the header may be behind what still stands in the log."""
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _check_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Raise DamagedMemory unless every table of the file's schema is there, word for word."""
-    found = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE %'")}
-    missing = [sql.split()[2] for sql in _statements(SCHEMAS[version(db)]) if sql not in found]
-    if missing:
-        raise DamagedMemory(path, f"its schema lacks {', '.join(missing)}")
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """To SCHEMA_VERSION in one transaction, after a copy of the file as it was has been kept beside it.
-
-    Whatever comes between, the file is of the one version or the other. Rows keep their checksums, which do not depend
-    on the schema. Raises DamagedMemory for rows that cannot be copied.
-    """
-    _keep_copy(db, path, path.with_name(f"{path.name}.schema-{version(db)}"))
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        while (old := version(db)) < SCHEMA_VERSION:  # another process may have been first
-            _check_tables(db, path)
-            for statement in _statements(MIGRATIONS[old]):
-                db.execute(statement)
-        db.execute("COMMIT")
-    except BaseException as error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        if isinstance(error, sqlite3.IntegrityError):
-            raise DamagedMemory(path, f"its episodes cannot be read: {error}") from error
-        raise
-
-
-def _keep_copy(db: sqlite3.Connection, original: Path, path: Path) -> None:
-    """Write the whole database, log included, to a file of its own; an earlier one is replaced."""
-    aside = path.with_name(path.name + ".new")
-    try:
-        aside.unlink(missing_ok=True)
-        with closing(sqlite3.connect(aside)) as copy:
-            db.backup(copy)
-        shutil.copymode(original, aside)
-        os.replace(aside, path)
-        _sync(path.parent)
-    finally:
-        for remnant in (aside, aside.with_name(f"{aside.name}-journal")):
-            remnant.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Put what was renamed in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _statements(sql: str) -> list[str]:
-    return [statement.strip() for statement in sql.split(";") if statement.strip()]
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")  # a flipped bit must reach the checksum, not end in a decoding error
-
-
-def quick_check(db: sqlite3.Connection) -> list[str]:
-    """What SQLite itself finds wrong with the file's structure; it cannot see a flipped bit inside a value."""
-    try:
-        found = [text for (text,) in db.execute("PRAGMA quick_check")]
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        return [str(error)]
-    return [] if found == ["ok"] else found

@@ -50,9 +50,10 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
 
 def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
     """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
-    query = f"SELECT environment, {store.task_column}, id FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
+    where, values = store.matching(environment=environment)
+    query = f"SELECT environment, {store.task_column}, id FROM episode WHERE {where} ORDER BY id"
     found: dict[tuple[str, str], list[int]] = {}
-    for name, task, episode_id in store.rows(query, environment):
+    for name, task, episode_id in store.rows(query, *values):
         found.setdefault((str(name), str(task)), []).append(episode_id)
     return found
 

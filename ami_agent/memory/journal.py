@@ -54,7 +54,7 @@ def whole(steps: Sequence[Step]) -> Episode:
 
 
 class Journal:
-    """Keeps the tail of a store that this process alone may write to."""
+    """Keeps this process's tail of a store: in a file the only one, on a server one of many."""
 
     def __init__(self, store: EpisodeStore) -> None:
         self._store, self._writes = store, 0
@@ -70,28 +70,33 @@ class Journal:
             rows.append((*key, digest(f"tail/{key}", data), data))
         self._writes += 1
         with self._store.transaction(durable=self._writes % SYNC_EVERY == 0) as db:
-            insert = "INSERT OR REPLACE INTO tail (environment, task, session, seed, t, checksum, data) VALUES "
-            db.executemany(f"{insert} (?, ?, ?, ?, ?, ?, ?)", rows)
-            gone = "environment = ? AND task = ? AND session = ? AND seed = ?"
+            db.executemany(db.upsert("tail", "environment, task, session, seed, t, checksum, data"), rows)
+            gone = f"environment = ? AND task = ? AND session = ? AND seed = ? AND {db.own}"
             db.executemany(f"DELETE FROM tail WHERE {gone}", [step.episode for step in void])
 
     def recover(self) -> int:
         """Make episodes of what was lived of those that nobody ended, such as a process that was killed; how many.
 
-        They end where their last readable step does, neither terminated nor truncated.
+        They end where their last readable step does, neither terminated nor truncated. Those that another process
+        still lives are left to it.
         """
-        query = "SELECT environment, task, session, seed, t, checksum, data FROM tail ORDER BY rowid"
+        return sum(self._recover() for _ in self._store.tails())
+
+    def _recover(self) -> int:
+        """The same, of the tail that is the store's own now."""
         tails: dict[tuple, list[tuple]] = {}
-        for row in self._store.rows(query):
-            tails.setdefault(row[:4], []).append(row)
+        with self._store.transaction() as db:
+            columns = "environment, task, session, seed, t, checksum, data"
+            for row in db.rows(f"SELECT {columns} FROM tail WHERE {db.own} ORDER BY session, seed, t"):
+                tails.setdefault(row[:4], []).append(row)
         found = 0
         for key, rows in tails.items():
-            steps = _readable(key, sorted(rows, key=lambda row: row[4]))
+            steps = _readable(key, rows)
             if len(steps) > 1:
                 self._store.append(whole(steps))
                 found += 1
         with self._store.transaction() as db:  # what could not be made an episode
-            db.execute("DELETE FROM tail")
+            db.execute(f"DELETE FROM tail WHERE {db.own}")
         return found
 
 

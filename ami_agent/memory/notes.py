@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> dict[str, np.ndarray]:
     """What `write_note` kept; nothing if there is none, or if it is damaged, which is logged."""
-    if not store.rows("SELECT 1 FROM sqlite_schema WHERE name = 'note'"):  # an older schema, that is only read
+    if store.schema < 3:  # an older one, that is only read, has no notes
         return {}
     query = "SELECT checksum, data FROM note WHERE environment = ? AND task = ? AND name = ?"
     for checksum, data in store.rows(query, environment, task, name):
         if intact(f"note/{(environment, task, name)}", data, checksum):
             return unpack(data)
-        log.warning("%s: the note %r of %s is damaged", store.path, name, environment)
+        log.warning("%s: the note %r of %s is damaged", store.name, name, environment)
     return {}
 
 
@@ -29,4 +29,5 @@ def write_note(store: EpisodeStore, environment: str, task: str, name: str, arra
     data = pack(arrays)
     checksum = digest(f"note/{(environment, task, name)}", data)
     with store.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?, ?)", (environment, task, name, checksum, data))
+        insert = db.upsert("note", "environment, task, name, checksum, data")
+        db.execute(insert, (environment, task, name, checksum, data))

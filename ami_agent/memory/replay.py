@@ -76,7 +76,7 @@ class Replay:
                 replay.add(episode_id, store.read(episode_id))
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
-            raise ArtefactError(f"what {store.path} holds is not what was learned from: {reason}") from error
+            raise ArtefactError(f"what {store.name} holds is not what was learned from: {reason}") from error
         return replay
 
     def state(self) -> dict[str, Any]:

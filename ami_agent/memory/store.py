@@ -1,30 +1,27 @@
-"""The durable truth: every episode that was acknowledged, in one SQLite file (WAL, synchronous=FULL).
+"""The durable truth: every episode that was acknowledged, in a file or on a server that many agents share.
 
-A flipped bit passes SQLite's own check, so each row and each chunk carries a checksum, verified on every read.
+A flipped bit passes an engine's own check, so each row and each chunk carries a checksum, verified on every read.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ami_agent.errors import ArtefactError, MissingError
-from ami_agent.memory.database import DamagedMemory, connect, judge, named_errors, quick_check, version
-from ami_agent.memory.database import create as create_file
+from ami_agent.memory.database import DamagedMemory, Database, open_database
 from ami_agent.memory.packing import check, digest, intact, pack, unpack
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
 COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created, task"
+KEYS = {"tail": "environment, task, session, seed, t", "note": "environment, task, name"}
 ENCODER = COLUMNS.split(", ").index("encoder")
 FILTERS = {
     "environment": "environment = ?",
@@ -37,33 +34,26 @@ FILTERS = {
 
 
 class EpisodeStore:
-    """Episodes on disk. One process writes (see `HomeLock`), any number read; one object belongs to one thread.
+    """Episodes on disk, in a file or, where `path` is a URL such as postgresql://robot@host/memory, on a server.
 
-    Opening creates a memory that does not exist, unless `create` is False: then one that is missing raises
+    One process writes to a file (see `HomeLock`), any number to a server, and any number read; one object belongs to
+    one thread. Opening creates a memory that does not exist, unless `create` is False: then one that is missing raises
     ArtefactError. One of an older schema is migrated, or read as it is if `read_only`; one that is empty, cut, foreign
-    or of a newer schema raises DamagedMemory and is left as it is. Raises MissingError (no file to read, no
-    permission), ResourceError (disk full), LockedError (another process is writing for seconds); after each of them
-    what was stored is intact.
+    or of a newer schema raises DamagedMemory and is left as it is. Raises MissingError (nothing to read, no permission,
+    a server that is not there or not open to this user), ResourceError (disk full, connection lost), LockedError
+    (another process is writing for seconds); after each of them what was stored is intact.
     """
 
     def __init__(self, path: str | Path, read_only: bool = False, create: bool = True) -> None:
-        self.path = Path(path)
-        self.read_only = read_only
         self.skipped = 0  # damaged episodes passed over by the latest `episodes` or `unembedded`
-        with named_errors(self.path):
-            if not self.path.exists():
-                if not create:
-                    raise ArtefactError(f"{self.path} is gone: the episodes that belong here were kept in it")
-                if read_only:
-                    raise MissingError(f"there is no memory at {self.path}")
-                create_file(self.path)
-            judge(self.path)
-            self._db = connect(self.path, read_only)
-            self.task_column = "task" if version(self._db) > 2 else "''"  # older schemas have none
-            self._columns = COLUMNS.replace("task", self.task_column)
+        self._db = open_database(path, read_only, create)
+        self.path, self.name, self.shared = self._db.path, self._db.name, self._db.shared  # see `Database`
+        self.read_only, self.schema = read_only, self._db.version
+        self.task_column = "task" if self.schema > 2 else "''"  # older schemas have none
+        self._columns = COLUMNS.replace("task", self.task_column)
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it; closing twice is harmless."""
+        """Let go of it; closing twice is harmless."""
         self._db.close()
 
     def __enter__(self) -> EpisodeStore:
@@ -99,14 +89,14 @@ class EpisodeStore:
             str(episode.task),
         )
         with self.transaction():
-            insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES ({', '.join('?' * (len(row) + 1))})"
-            self._db.execute(insert, (*row, _row_digest(row)))
-            episode_id: int = self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
+            places = ", ".join("?" * (len(row) + 1))
+            insert = f"INSERT INTO episode ({COLUMNS}, checksum) VALUES ({places}) RETURNING id"
+            episode_id: int = self._db.rows(insert, *row, _row_digest(row))[0][0]
             self._put("chunk", "part", episode_id, "senses", senses)
             self._put("chunk", "part", episode_id, "steps", packed_steps)
             if episode.latent is not None:
                 self._put("latent", "encoder", episode_id, episode.encoder, pack({"latent": episode.latent}))
-            lived = "environment = ? AND session = ? AND seed = ? AND task = ?"
+            lived = f"environment = ? AND session = ? AND seed = ? AND task = ? AND {self._db.own}"
             self._db.execute(f"DELETE FROM tail WHERE {lived}", (*row[:3], row[-1]))
         return episode_id
 
@@ -125,19 +115,19 @@ class EpisodeStore:
         An episode whose own latents go is from then on one that was lived without. Its room is used again; the file
         does not shrink.
         """
-        values = (json.dumps(list(keep)), environment)
-        superseded = "encoder NOT IN (SELECT value FROM json_each(?1))"
-        here = "(?2 IS NULL OR environment = ?2)"
+        kept = list(keep)
+        superseded = " AND ".join(["encoder != ?"] * len(kept)) or "TRUE"
+        here, values = self.matching(environment=environment)
         own = f"SELECT id FROM episode WHERE encoder != '' AND {superseded} AND {here}"
         drop = f"DELETE FROM latent WHERE {superseded} AND episode IN (SELECT id FROM episode WHERE {here})"
         with self.transaction():
-            for (episode_id,) in self._db.execute(own, values).fetchall():
+            for (episode_id,) in self.rows(own, *kept, *values):
                 with suppress(DamagedMemory):  # a row that cannot be trusted stays as it is
                     row = list(self._row(episode_id))
                     row[ENCODER] = ""
                     update = "UPDATE episode SET encoder = '', checksum = ? WHERE id = ?"
                     self._db.execute(update, (_row_digest(tuple(row)), episode_id))
-            return self._db.execute(drop, values).rowcount
+            return self._db.execute(drop, (*kept, *values)).rowcount
 
     def read(self, episode_id: int, encoder: str | None = None, senses: bool = True) -> Episode:
         """The episode, exactly as it was appended; every byte is checked first.
@@ -146,15 +136,14 @@ class EpisodeStore:
         much cheaper where there are images. Raises KeyError for an unknown id or encoder, DamagedMemory for a bad one.
         """
         episode_id = int(episode_id)  # moments hold numpy integers, which SQLite does not take
-        with named_errors(self.path):
-            row = self._row(episode_id)
-            observation = self._get("chunk", "part", episode_id, "senses") if senses else {}
-            steps = self._get("chunk", "part", episode_id, "steps")
-            latent, by = None, row[ENCODER] if encoder is None else encoder
-            if encoder is not None and encoder not in self.encoders(episode_id):
-                raise KeyError(f"episode {episode_id} has no latents by encoder {encoder!r}")
-            if by:
-                latent = self._get("latent", "encoder", episode_id, by)["latent"]
+        row = self._row(episode_id)
+        observation = self._get("chunk", "part", episode_id, "senses") if senses else {}
+        steps = self._get("chunk", "part", episode_id, "steps")
+        latent, by = None, row[ENCODER] if encoder is None else encoder
+        if encoder is not None and encoder not in self.encoders(episode_id):
+            raise KeyError(f"episode {episode_id} has no latents by encoder {encoder!r}")
+        if by:
+            latent = self._get("latent", "encoder", episode_id, by)["latent"]
         return Episode(
             environment=row[0],
             task=row[-1],
@@ -185,10 +174,16 @@ class EpisodeStore:
         success: those that did or did not succeed, by what their environment told. encoder: those with latents by it.
         first: ids from this one on.
         """
-        values = (environment, task, session, success, encoder, first)
-        wanted = {name: value for name, value in zip(FILTERS, values, strict=True) if value is not None}
-        where = " AND ".join(FILTERS[name].format(task=self.task_column) for name in wanted) or "1"
-        return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *wanted.values())]
+        told = None if success is None else int(success)
+        filters = (environment, task, session, told, encoder, first)
+        where, values = self.matching(**dict(zip(FILTERS, filters, strict=True)))
+        return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *values)]
+
+    def matching(self, **filters: Any) -> tuple[str, list[Any]]:
+        """A condition on episodes, by the names of FILTERS as far as they are not None, and its values."""
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        where = " AND ".join(FILTERS[name].format(task=self.task_column) for name in wanted)
+        return where or "TRUE", list(wanted.values())
 
     def episodes(self, senses: bool = True, **filters: Any) -> Iterator[tuple[int, Episode]]:
         """(id, episode) of those that match (see `ids`), with the latents of `encoder` if that is a filter.
@@ -223,9 +218,9 @@ class EpisodeStore:
     def lengths(self, environment: str | None = None) -> np.ndarray:
         """(n, 2) int64: id and steps of each episode, ascending."""
         # What is not read through its checksum may be anything: this makes it a number at least.
-        steps = "coalesce(CAST(steps AS INTEGER), 0)"
-        query = f"SELECT id, {steps} FROM episode WHERE ?1 IS NULL OR environment = ?1 ORDER BY id"
-        rows = self.rows(query, environment)
+        steps = "coalesce(CAST(steps AS BIGINT), 0)"
+        where, values = self.matching(environment=environment)
+        rows = self.rows(f"SELECT id, {steps} FROM episode WHERE {where} ORDER BY id", *values)
         return np.array(rows, np.int64).reshape(-1, 2)
 
     def encoders(self, episode_id: int) -> list[str]:
@@ -238,45 +233,42 @@ class EpisodeStore:
     @property
     def steps(self) -> int:
         """Steps lived, over all episodes."""
-        return int(self.rows("SELECT total(steps) FROM episode")[0][0])
+        return int(self.rows(f"SELECT coalesce(sum({_number('steps')}), 0) FROM episode")[0][0])
 
     def stats(self) -> dict[str, Any]:
         """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values.
 
         A success rate is over the episodes whose environment told, None where none did.
         """
-        measures = "count(*), CAST(total(steps) AS INTEGER), avg(success), avg(episode_return)"
+        steps, success, outcome = map(_number, ("steps", "success", "episode_return"))
+        measures = f"count(*), CAST(sum({steps}) AS BIGINT), avg({success}), avg({outcome})"
         by_environment = self.rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
         names = ("episodes", "steps", "success_rate", "mean_return")
-        files = [self.path, Path(f"{self.path}-wal")]
         return {
             "episodes": len(self),
             "steps": self.steps,
-            "bytes": sum(file.stat().st_size for file in files if file.exists()),
+            "bytes": self._db.size(),
             "environments": {name: dict(zip(names, values, strict=True)) for name, *values in by_environment},
             "encoders": dict(self.rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
         }
 
     def compact(self) -> None:
         """Give back the room of what was deleted or superseded. Raises as `append` does; then nothing has changed."""
-        with named_errors(self.path):
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.compact()
 
     def verify(self) -> list[str]:
         """Read everything and return the faults found, a line each; empty if all is well."""
-        faults = quick_check(self._db)
+        faults = self._db.check()
         try:
             for episode_id in self.ids():
                 faults += self._faults(episode_id)
             for table in ("chunk", "latent"):
                 query = f"SELECT DISTINCT episode FROM {table} WHERE episode NOT IN (SELECT id FROM episode)"
                 faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
-            for table in ("tail", "note") if version(self._db) > 2 else ():
-                for *key, checksum, data in self.rows(f"SELECT * FROM {table}"):
-                    if not intact(f"{table}/{tuple(key)}", data, checksum):
-                        faults.append(f"{table} {tuple(key)}: bad checksum")
+            for table, key in KEYS.items() if self.schema > 2 else ():
+                for *place, checksum, data in self.rows(f"SELECT {key}, checksum, data FROM {table}"):
+                    if not intact(f"{table}/{tuple(place)}", data, checksum):
+                        faults.append(f"{table} {tuple(place)}: bad checksum")
         except DamagedMemory as error:
             faults.append(error.reason)
         return faults
@@ -294,54 +286,52 @@ class EpisodeStore:
 
     def _row(self, episode_id: int) -> tuple:
         """The COLUMNS of an episode, checked. Raises KeyError for an unknown id, DamagedMemory for a bad checksum."""
-        query = f"SELECT {self._columns}, checksum FROM episode WHERE id = ?"
-        found = self._db.execute(query, (episode_id,)).fetchone()
-        if found is None:
-            raise KeyError(f"no episode {episode_id} in {self.path}")
-        if _row_digest(found[:-1]) != found[-1]:
-            raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of its row")
-        return found[:-1]
+        found = self.rows(f"SELECT {self._columns}, checksum FROM episode WHERE id = ?", episode_id)
+        if not found:
+            raise KeyError(f"no episode {episode_id} in {self.name}")
+        *row, checksum = found[0]
+        if _row_digest(tuple(row)) != checksum:
+            raise DamagedMemory(self.name, f"episode {episode_id}: bad checksum of its row")
+        return tuple(row)
 
     def _put(self, table: str, column: str, episode_id: int, name: str, data: bytes) -> None:
         checksum = digest(f"{table}/{episode_id}/{name}", data)
-        insert = f"INSERT OR REPLACE INTO {table} (episode, {column}, checksum, data) VALUES (?, ?, ?, ?)"
-        self._db.execute(insert, (episode_id, name, checksum, data))
+        upsert = self._db.upsert(table, f"episode, {column}, checksum, data")
+        self._db.execute(upsert, (episode_id, name, checksum, data))
 
     def _get(self, table: str, column: str, episode_id: int, name: str) -> dict[str, np.ndarray]:
         place = f"{table}/{episode_id}/{name}"
         query = f"SELECT checksum, data FROM {table} WHERE episode = ? AND {column} = ?"
-        found = self._db.execute(query, (episode_id, name)).fetchone()
-        if found is None:
-            raise DamagedMemory(self.path, f"episode {episode_id}: {place} is missing")
-        checksum, data = found
+        found = self.rows(query, episode_id, name)
+        if not found:
+            raise DamagedMemory(self.name, f"episode {episode_id}: {place} is missing")
+        checksum, data = found[0]
         if not intact(place, data, checksum):
-            raise DamagedMemory(self.path, f"episode {episode_id}: bad checksum of {place}")
+            raise DamagedMemory(self.name, f"episode {episode_id}: bad checksum of {place}")
         try:
             return unpack(data)
         except ValueError as error:
-            raise DamagedMemory(self.path, f"episode {episode_id}: {place}: {error}") from error
+            raise DamagedMemory(self.name, f"episode {episode_id}: {place}: {error}") from error
 
     def rows(self, query: str, *values: Any) -> list[tuple]:
         """What a query finds; the errors are those of this class."""
-        with named_errors(self.path):
-            return self._db.execute(query, values).fetchall()
+        return self._db.rows(query, *values)
 
-    @contextmanager
-    def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, durable: bool = True) -> AbstractContextManager[Database]:
         """All or nothing of what is executed; the errors are those of this class.
 
         What is not `durable` outlives the process too, but a power cut only once something durable came after it.
         """
-        with named_errors(self.path):
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk may have rolled back already
-                    self._db.execute("ROLLBACK")
-                raise
+        return self._db.transaction(durable)
+
+    def tails(self) -> Iterator[None]:
+        """Make each tail whose writer is gone this store's own, one after the other; the first is its own."""
+        return self._db.tails()
+
+
+def _number(column: str) -> str:
+    """What is not read through its checksum may be anything: this makes it a number at least."""
+    return f"CAST({column} AS DOUBLE PRECISION)"
 
 
 def _row_digest(row: tuple) -> bytes:
