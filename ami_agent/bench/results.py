@@ -63,6 +63,7 @@ class Piece:
     command: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     films: dict[str, tuple[int, str]] = field(default_factory=dict)  # best, median, worst: seed, GIF as base64
+    path: Path = Path()
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -137,6 +138,7 @@ def read(path: Path) -> Piece:
         tuple(facts.get("command") or ()),
         tuple(commit for commit in facts.get("commits") or () if commit),
         films,
+        path,
     )
 
 

@@ -246,24 +246,29 @@ def _gains(suite: Suite, rows: Sequence[Row]) -> Iterator[Gain]:
     ours = next((row for row in rows if row.agent == OURS), None)
     rivals = [row for row in rows if row.agent in SB3]
     for ability in dict.fromkeys(task.ability for task in suite.tasks) if ours else ():
-        found = [gain for row in rivals if (gain := gain_over(ours, row, ability))]  # type: ignore[arg-type]
+        found = [gain for row in rivals if (gain := _gain(ours, row, ability))]  # type: ignore[arg-type]
         if found:
             yield max(found, key=lambda gain: (gain.tasks, gain.theirs))
 
 
-def gain_over(ours: Row, theirs: Row, ability: str | None = None) -> Gain | None:
+def _gain(ours: Row, theirs: Row, ability: str | None = None) -> Gain | None:
     """Over the tasks that both have, in one ability or in all, each read where the one that learned less ended."""
     both = [name for name in ours.entries if name in theirs.entries]
     both = [name for name in both if ability in (None, ours.entries[name].task.ability)]
     if not both:
         return None
-    pairs = [(ours.entries[name], theirs.entries[name]) for name in both]
-    limits = [min(a.whole, b.whole) for a, b in pairs]
-    mine, others = ([pair[k].scores(limit) for pair, limit in zip(pairs, limits, strict=True)] for k in (0, 1))
+    pairs = [shared_scores(ours.entries[name], theirs.entries[name]) for name in both]
+    mine, others = ([pair[k] for pair in pairs] for k in (0, 1))
     means = [interquartile_mean(np.concatenate([np.asarray(runs) for runs in some])) for some in (mine, others)]
     known = all(max(map(len, some)) > 1 for some in (mine, others))
     mean, low, high = difference_of_means(mine, others) if known else (means[0] - means[1], None, None)
     return Gain(ability or "all", theirs.agent, len(both), means[0], means[1], mean, low, high)
+
+
+def shared_scores(one: Entry, other: Entry) -> tuple[list[float], list[float]]:
+    """Of both, at equal env steps: where the one that learned for less ended."""
+    limit = min(one.whole, other.whole)
+    return one.scores(limit), other.scores(limit)
 
 
 def _notes(suite: Suite, pieces: list[Piece], groups: Sequence[Group]) -> Iterator[str]:
