@@ -24,7 +24,7 @@ def judged(suite: Suite, task: Task, seed: int, score: float) -> dict[str, Any]:
         "seeds": list(range(first, last + 1)),
         "returns": [float(one) for one in good] if told else [value] * n,
         "successes": good if told else [None] * n,
-        "final_successes": good if told else [None] * n,
+        "final_successes": list(good) if told else [None] * n,
         "costs": [0.0] * n,
         "lengths": [40] * n,
     }

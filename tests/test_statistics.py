@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ecdf, mannwhitneyu, trim_mean
+from scipy import stats
 
 from ami_agent.evaluation.statistics import (
     difference_of_means,
     interquartile_mean,
     performance_profile,
+    permutation_test,
     probability_of_improvement,
     stratified_bootstrap,
 )
@@ -37,11 +38,11 @@ def drawn(tasks, least=1, most=12, seed=0):
 def test_they_agree_with_scipy(seed):
     ours, theirs = drawn(6, seed=seed), drawn(6, seed=seed + 100)
     every = np.concatenate(ours)
-    assert interquartile_mean(every) == pytest.approx(trim_mean(every, 0.25))
+    assert interquartile_mean(every) == pytest.approx(stats.trim_mean(every, 0.25))
     thresholds = np.linspace(-2, 2, 9).round(1)
-    share = np.mean([ecdf(runs).sf.evaluate(thresholds) for runs in ours], axis=0)
+    share = np.mean([stats.ecdf(runs).sf.evaluate(thresholds) for runs in ours], axis=0)
     np.testing.assert_allclose(performance_profile(ours, thresholds)[0], share)
-    pairs = [mannwhitneyu(a, b).statistic / (len(a) * len(b)) for a, b in zip(ours, theirs, strict=True)]
+    pairs = [stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)) for a, b in zip(ours, theirs, strict=True)]
     assert probability_of_improvement(ours, theirs)[0] == pytest.approx(np.mean(pairs))
 
 
@@ -101,3 +102,17 @@ def test_a_difference_of_means():
     assert difference_of_means([[2, 2], [4, 4]], [[1, 1], [1, 1]]) == (2.0, 2.0, 2.0)
     gain, low, high = difference_of_means([[0, 1]], [[0, 1]])
     assert (gain, low, high) == (0.0, -1.0, 1.0)  # drawn apart from one another
+
+
+def test_permutations_agree_with_scipy():
+    assert permutation_test([1.0] * 5, [0.0] * 5) == pytest.approx(1 / 252)
+    assert permutation_test([0.0, 1.0], [0.0, 1.0]) == pytest.approx(5 / 6)  # one of the six ways has the lower sum 0
+    for seed in range(4):
+        before, after = drawn(2, 4, 8, seed)
+        theirs = stats.permutation_test((after, before), lambda a, b: a.mean() - b.mean(), alternative="less")
+        assert permutation_test(before, after) == pytest.approx(theirs.pvalue)
+    many = np.random.default_rng(0).normal(size=(2, 12))
+    whole = stats.permutation_test(
+        (many[1], many[0]), lambda a, b, axis: a.mean(axis) - b.mean(axis), vectorized=True, alternative="less"
+    )
+    assert permutation_test(*many) == pytest.approx(whole.pvalue, abs=0.02)  # drawn, not all ways

@@ -49,6 +49,7 @@ class Comparison:
     changes: tuple[Change, ...]
     gain: tuple[float, float, float]
     improvement: tuple[float, float, float]
+    gone: tuple[str, ...]  # tasks that A alone has
 
     @property
     def worse(self) -> bool:
@@ -69,6 +70,8 @@ class Comparison:
             ),
             *(change.line for change in self.changes),
         ]
+        if self.gone:
+            lines.append(f"  not compared, B has no result: {', '.join(self.gone)}")
         if self.seeds < CLAIM:
             lines.append(f"  warning: as few as {self.seeds} seeds, a claim needs {CLAIM}")
         if len(self.changes) / comb(2 * self.seeds, self.seeds) > RISK:
@@ -90,19 +93,32 @@ def compare(before: Iterable[Piece], after: Iterable[Piece]) -> list[Comparison]
     has one seed alone.
     """
     was, now = _entries(before), _entries(after)
-    both = [key for key in was if key in now]
-    if not both:
-        raise UsageError("A and B have no task in common, so there is nothing to compare")
     found = []
     for suite in SUITES.values():
-        pairs = [(was[key], now[key]) for key in both if key[0] == suite.name]
+        pairs = [(was[key], now[key]) for key in was if key in now and key[0] == suite.name]
         if not pairs:
             continue
+        for a, b in pairs:
+            _comparable(a, b)
         scores = [shared_scores(a, b) for a, b in pairs]
-        changes = tuple(Change(a.task, *both, len(pairs)) for (a, _), both in zip(pairs, scores, strict=True))
-        old, new = ([pair[k] for pair in scores] for k in (0, 1))
-        found.append(Comparison(suite, changes, difference_of_means(new, old), probability_of_improvement(new, old)))
+        changes = tuple(Change(a.task, *two, len(pairs)) for (a, _), two in zip(pairs, scores, strict=True))
+        old, new = ([two[k] for two in scores] for k in (0, 1))
+        gone = tuple(name for where, name in was if where == suite.name and (where, name) not in now)
+        gains = difference_of_means(new, old), probability_of_improvement(new, old)
+        found.append(Comparison(suite, changes, *gains, gone))
+    if not found:
+        raise UsageError("A and B have no task in common, so there is nothing to compare")
     return found
+
+
+def _comparable(a: Entry, b: Entry) -> None:
+    versions = sorted({piece.mujoco or "unknown" for entry in (a, b) for piece in entry.pieces if piece.points})
+    if len(versions) > 1:
+        told = f"{a.task.name} was measured with MuJoCo {' and '.join(versions)}"
+        raise UsageError(f"{told}, which cannot be compared; measure both with one")
+    for name, entry in (("A", a), ("B", b)):
+        if len(entry.pieces) < 2:
+            raise UsageError(f"{name} has one seed alone on {a.task.name}, which tells nothing of chance; run more")
 
 
 def agent_in(where: str) -> list[Piece]:

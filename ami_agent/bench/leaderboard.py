@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ami_agent.bench import curves
 from ami_agent.bench.results import Piece
-from ami_agent.bench.standings import CLAIM, HEADLINE, OURS, Entry, Estimate, Group, Row, Standing, called
+from ami_agent.bench.standings import CLAIM, HEADLINE, OURS, Entry, Estimate, Row, Standing, called
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
@@ -105,7 +105,8 @@ class View:
             return "Ours and Stable-Baselines3 have no task in common yet, so nothing is said about who leads."
         behind = [gain.ability for gain in gains if not gain.leads]
         unknown = [ability for ability in self.abilities if ability not in {gain.ability for gain in gains}]
-        told = f"At equal env steps ours leads the best of Stable-Baselines3 on {len(gains) - len(behind)} of {len(gains)} abilities"
+        ahead = f"on {len(gains) - len(behind)} of {len(gains)} abilities"
+        told = f"At equal env steps ours leads the best of Stable-Baselines3 {ahead}"
         told += f", not on {', '.join(behind)}." if behind else "."
         return told + (f" Not compared: {', '.join(unknown)}." if unknown else "")
 
@@ -162,11 +163,10 @@ class View:
             if room < 0:
                 left += 1
                 continue
-            shown = {
-                name: (piece.films[name][0], data_uri(base64.b64decode(piece.films[name][1]), "image/gif"))
-                for name in ("best", "median", "worst")
-                if name in piece.films
-            }
+            shown: dict[str, tuple[int, str]] = {}
+            for name in sorted(piece.films):  # best, median, worst
+                seed, gif = piece.films[name]
+                shown[name] = seed, data_uri(base64.b64decode(gif), "image/gif")
             found.append(Film(row.name, task, piece.seed, shown))
         return found, left
 

@@ -32,7 +32,7 @@ class Build:
 class Check:
     """Say what is wrong with files of results; exit code 4 if anything is."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: tyro.conf.Positional[tuple[Path, ...]] = (FOLDER,)
     """Files of results, or folders of them."""
     json: bool = False
     """Print one JSON object on stdout."""
@@ -102,7 +102,7 @@ def _add(config: Add) -> int:
         told = "; ".join(f"{path}: {', '.join(faults)}" for path, faults in loaded.faults.items())
         raise ArtefactError(f"nothing was added: {told}")
     if not loaded.pieces:
-        raise UsageError(f"no results in {', '.join(map(str, config.paths))}")
+        raise UsageError(f"no results in {', '.join(map(str, config.paths)) or 'no files'}; give files or folders")
     contents = {piece.path: piece.path.read_bytes() for piece in loaded.pieces}
     targets = {piece.path: config.results / file_name(*piece.key) for piece in loaded.pieces}
     new = {path: to for path, to in targets.items() if not to.exists()}

@@ -109,7 +109,7 @@ def permutation_test(before: Sequence[float], after: Sequence[float], draws: int
     """How likely the mean of `after` lies as far below that of `before`, or further, if they do not differ: one-sided.
 
     Over all ways to part the values, or that many drawn at random where there are more (E. J. G. Pitman, "Significance
-    Tests Which May be Applied to Samples from any Populations", 1937). Needs no distribution, and is right for few runs.
+    Tests Which May be Applied to Samples from any Populations", 1937). It is right for few runs, too.
     """
     pooled, n, k = np.array([*after, *before], np.float64), len(after) + len(before), len(after)
     if comb(n, k) <= draws:
