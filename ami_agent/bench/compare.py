@@ -95,7 +95,8 @@ def compare(before: Iterable[Piece], after: Iterable[Piece]) -> list[Comparison]
     was, now = _entries(before), _entries(after)
     found = []
     for suite in SUITES.values():
-        pairs = [(was[key], now[key]) for key in was if key in now and key[0] == suite.name]
+        keys = [(suite.name, task.name) for task in suite.tasks if (suite.name, task.name) in was]
+        pairs = [(was[key], now[key]) for key in keys if key in now]
         if not pairs:
             continue
         for a, b in pairs:
@@ -103,7 +104,7 @@ def compare(before: Iterable[Piece], after: Iterable[Piece]) -> list[Comparison]
         scores = [shared_scores(a, b) for a, b in pairs]
         changes = tuple(Change(a.task, *two, len(pairs)) for (a, _), two in zip(pairs, scores, strict=True))
         old, new = ([two[k] for two in scores] for k in (0, 1))
-        gone = tuple(name for where, name in was if where == suite.name and (where, name) not in now)
+        gone = tuple(key[1] for key in keys if key not in now)
         gains = difference_of_means(new, old), probability_of_improvement(new, old)
         found.append(Comparison(suite, changes, *gains, gone))
     if not found:

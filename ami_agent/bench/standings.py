@@ -230,7 +230,7 @@ def _group(suite: Suite, pieces: list[Piece]) -> Group:
     ranked = sorted((row for row in rows if _is_ranked(row, widest)), key=lambda row: -row.overall.mean)
     places = {row.agent: 1 + sum(o.overall.mean > row.overall.mean for o in ranked) for row in ranked}
     rows = [replace(row, rank=places.get(row.agent)) for row in rows]
-    rows.sort(key=lambda row: (row.role != "agent", row.rank or len(rows) + 1, -row.overall.mean, row.agent))
+    rows.sort(key=lambda row: (row.role != "agent", row.rank or np.inf, -row.overall.mean, row.agent))
     return Group(_versions(pieces), tuple(rows), tuple(task for task in suite.tasks if task.name in widest))
 
 
