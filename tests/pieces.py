@@ -15,13 +15,12 @@ GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # one pixel
 
 def judged(suite: Suite, task: Task, seed: int, score: float) -> dict[str, Any]:
     """Six lists of episodes whose mean has nearly that score: exactly, where a share of the episodes can have it."""
-    first, last = evaluation_seeds(seed, suite.episodes)
     n = suite.episodes
     good = [i < round(score * n) for i in range(n)]
     value = task.floor + score * (task.reference - task.floor)
     told = task.metric == "success"
     return {
-        "seeds": list(range(first, last + 1)),
+        "seeds": list(evaluation_seeds(seed, suite.episodes)),
         "returns": [float(one) for one in good] if told else [value] * n,
         "successes": good if told else [None] * n,
         "final_successes": list(good) if told else [None] * n,
@@ -36,6 +35,7 @@ def made_up(
     """A piece with a point a score, spread evenly up to the task's env steps; with one, it does not learn."""
     where = SUITES[suite]
     what = where.task(task)
+    seeds = evaluation_seeds(seed, where.episodes)
     points = []
     for k, score in enumerate(scores):
         steps = what.steps * k // max(len(scores) - 1, 1) // what.repeat * what.repeat
@@ -45,10 +45,11 @@ def made_up(
         )
     return {
         "format": 1, "suite": suite, "protocol": where.protocol, "agent": agent, "task": task, "seed": seed,
-        "settings": {"repeat": what.repeat, "every": what.every, "episodes": where.episodes, "config": {}},
+        "settings": {"environment": what.environment, "options": what.options, "judged": what.judged,
+                     "repeat": what.repeat, "every": what.every, "episodes": where.episodes, "config": {}},
         "status": "done", "reason": None, "limits": {"steps": what.steps, "cpu_seconds": None}, "points": points,
         "learned": [points[-1]["cpu_seconds"], points[-1]["wall_seconds"]] if points else [0.0, 0.0],
-        "evaluation_seeds": list(evaluation_seeds(seed, where.episodes)),
+        "evaluation_seeds": [seeds[0], seeds[-1]],
         "command": ["bench", "run", "--suite", suite, "--agents", agent], "start": "2026-01-02T03:04:05.678Z",
         "python": "3.11.2", "versions": {"ami-agent": "0.1.0", "mujoco": mujoco, "torch": "2.13.0", "numpy": "2.4.6",
                                          "gymnasium": "1.4.0", "stable-baselines3": "2.9.0"},

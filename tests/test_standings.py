@@ -81,7 +81,7 @@ def test_what_failed_counts_and_what_is_missing_is_said(tmp_path):
         "Failed: ours on Reach-v0, seed 1: NumericalError: NaN (counted with what it got to, 5,000 env steps).",
         "Failed: ours on Reach-v0, seed 2: NumericalError: NaN (counted as the floor).",
         "Unfinished, not counted: ours on Reach-v0, seed 3.",
-        "Stopped early: ours on Pendulum-v1, seed 0 learned for 3,000 of 6,000 env steps.",
+        "Judged early: ours on Pendulum-v1, seed 0, after 3,000 of 6,000 env steps.",
         "Void: the physics failed in 1 of 20 episodes of ours on Pendulum-v1, seed 1; they count as the floor.",
         "Missing: ours on Pendulum-v1, seed 2.",
     ):

@@ -179,12 +179,11 @@ def _made(row: Row) -> Made:
 
 def _circumstances(piece: Piece) -> str:
     """Versions, machine and commit."""
-    told = [f"{name} {version}" for name, version in piece.versions.items() if version]
-    hardware = piece.hardware
-    if hardware.get("processor"):
-        told.append(f"{hardware['processor']}, {hardware.get('cores', '?')} cores")
-    if hardware.get("gpu"):
-        told.append(str(hardware["gpu"]))
+    told = [f"{name} {version}" for name, version in piece.versions.items()]
+    if "processor" in piece.hardware:
+        told.append(f"{piece.hardware['processor']}, {piece.hardware.get('cores', '?')} cores")
+    if "gpu" in piece.hardware:
+        told.append(piece.hardware["gpu"])
     return "; ".join([*told, *(f"commit {commit[:12]}" for commit in piece.commits)])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ami_agent.bench.schema import FAILED, UNFINISHED, RefusedResult, faults_of, parse
+from ami_agent.bench.schema import FAILED, UNFINISHED, RefusedResult, faults_of, parse, visible
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import UsageError
 
@@ -58,8 +58,8 @@ class Piece:
     reason: str = ""
     points: tuple[Point, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str | None] = field(default_factory=dict)
-    hardware: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     films: dict[str, tuple[int, str]] = field(default_factory=dict)  # best, median, worst: seed, GIF as base64
@@ -101,7 +101,7 @@ class Piece:
 
     @property
     def mujoco(self) -> str:
-        return str(self.versions.get("mujoco") or "")
+        return self.versions.get("mujoco", "")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Loaded:
 
 def file_name(suite: str, agent: str, task: str, seed: int) -> str:
     """What the file of a piece is called: `core-v1--ours--ami-Reach-v0--3.json`."""
-    return f"{suite}--{agent}--{re.sub(r'[^A-Za-z0-9._=]+', '-', task)}--{seed}.json"
+    return f"{suite}--{agent}--{re.sub(r'[^A-Za-z0-9._-]', '-', task)}--{seed}.json"
 
 
 def read(path: Path) -> Piece:
@@ -123,6 +123,7 @@ def read(path: Path) -> Piece:
     if faults := faults_of(facts):
         raise RefusedResult(path, faults)
     suite = SUITES[facts["suite"]]
+    versions = {"python": facts.get("python"), **facts.get("versions", {})}
     films = {name: (film["seed"], film["gif"]) for name, film in (facts.get("films") or {}).items()}
     return Piece(
         suite,
@@ -130,13 +131,13 @@ def read(path: Path) -> Piece:
         facts["agent"],
         facts["seed"],
         facts["status"],
-        facts.get("reason") or "",
+        visible(facts.get("reason") or ""),
         tuple(_point(one) for one in facts["points"]),
         facts.get("settings") or {},
-        {**facts.get("versions", {}), **({"python": facts["python"]} if "python" in facts else {})},
-        facts.get("hardware") or {},
-        tuple(facts.get("command") or ()),
-        tuple(commit for commit in facts.get("commits") or () if commit),
+        {name: visible(version) for name, version in versions.items() if version},
+        {name: visible(str(fact)) for name, fact in facts.get("hardware", {}).items() if fact is not None},
+        tuple(map(visible, facts.get("command", ()))),
+        tuple(visible(commit) for commit in facts.get("commits", ()) if commit),
         films,
         path,
     )

@@ -21,7 +21,7 @@ UNFINISHED, DONE, FAILED = "unfinished", "done", "failed"
 FILMS = ("best", "median", "worst")
 JUDGED = 1_000_000  # evaluation's seeds begin here, those of training are others
 APART = 1_000  # from one training seed's evaluation to the next one's: the most episodes
-LARGEST_FILE, LARGEST_FILM, LONGEST_TEXT = 32 << 20, 4 << 20, 10_000  # bytes, bytes, characters
+LARGEST_FILE, LARGEST_FILM, LONGEST_TEXT = 32 << 20, 4 << 20, 100_000  # bytes, bytes, characters
 MOST_POINTS, MOST, DEEPEST = 1_000, 1e9, 20  # points of a curve; of any number; levels of a config
 NEEDED_VERSIONS = ("ami-agent", "mujoco", "numpy", "gymnasium")
 EPISODES = ("seeds", "returns", "successes", "final_successes", "costs", "lengths")
@@ -46,10 +46,10 @@ def agent_fault(name: object) -> str | None:
     return f"agent {str(name)[:80]!r}: letters, digits, '.', '_', '+' and single '-', up to 48, a letter or digit first"
 
 
-def evaluation_seeds(seed: int, episodes: int) -> tuple[int, int]:
-    """First and last seed of the episodes that a training seed's agent is judged by."""
+def evaluation_seeds(seed: int, episodes: int) -> range:
+    """Of the episodes that a training seed is judged by; never those of training."""
     first = JUDGED + APART * seed
-    return first, first + episodes - 1
+    return range(first, first + episodes)
 
 
 def parse(path: Path) -> dict[str, Any]:
@@ -96,10 +96,11 @@ def faults_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(facts: Mapping[str, Any], suite: Suite, task: Task) -> list[str]:
-    right = {"repeat": task.repeat, "every": task.every, "episodes": suite.episodes}
-    settings = facts["settings"]
-    wrong = [name for name in right if name in settings and settings[name] != right[name]]
-    return [f"settings.{name} is {_short(settings[name])}, {suite.name} has {right[name]}" for name in wrong]
+    right = {name: getattr(task, name) for name in ("environment", "options", "judged", "repeat", "every")}
+    right["episodes"] = suite.episodes
+    was = facts["settings"]
+    wrong = [name for name in right if was.get(name) != right[name]]
+    return [f"settings.{name} is {_short(was.get(name))}, {suite.name} has {right[name]!r}" for name in wrong]
 
 
 def _measured(facts: Mapping[str, Any], suite: Suite) -> list[str]:
@@ -111,7 +112,8 @@ def _measured(facts: Mapping[str, Any], suite: Suite) -> list[str]:
         faults.append("it failed, and tells no reason")
     if not facts["points"]:
         return faults
-    right = list(evaluation_seeds(facts["seed"], suite.episodes))
+    seeds = evaluation_seeds(facts["seed"], suite.episodes)
+    right = [seeds[0], seeds[-1]]
     if facts["evaluation_seeds"] != right:
         told = f"evaluation_seeds must be {right} for seed {facts['seed']} and {suite.episodes} episodes"
         faults.append(f"{told}, not {_short(facts['evaluation_seeds'])}")
@@ -160,7 +162,7 @@ def _point(point: Any, suite: Suite, task: Task, seed: int, where: str) -> list[
 
 def _episodes(one: Mapping[str, Any], suite: Suite, task: Task, seed: int, where: str) -> list[str]:
     """Six lists, an entry an episode."""
-    first, last = evaluation_seeds(seed, suite.episodes)
+    right = evaluation_seeds(seed, suite.episodes)
     for name, (good, told) in ENTRIES.items():
         if not isinstance(one[name], list):
             return [f"{where}.{name} must be a list"]
@@ -170,8 +172,8 @@ def _episodes(one: Mapping[str, Any], suite: Suite, task: Task, seed: int, where
             if not good(entry):
                 return [f"{where}.{name}[{i}] must be {told}, not {_short(entry)}"]
     seeds = one["seeds"]
-    if not seeds or seeds != sorted(set(seeds)) or seeds[0] < first or seeds[-1] > last:
-        return [f"{where}.seeds must be some of {first} to {last}, ascending, each once"]
+    if not seeds or seeds != sorted(set(seeds)) or seeds[0] not in right or seeds[-1] not in right:
+        return [f"{where}.seeds must be some of {right[0]} to {right[-1]}, ascending, each once"]
     if task.metric == "success" and None in one["successes"]:
         return [f"{where}.successes must be told: {task.name} is judged by success"]
     if any(final and not ever for final, ever in zip(one["final_successes"], one["successes"], strict=True)):
@@ -199,12 +201,14 @@ def _count(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    """Short, and without characters that hide or turn around what follows."""
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+
+
+def visible(text: str) -> str:
+    """Without characters that hide, steer a terminal or turn around what follows."""
     hidden = ("Cc", "Cf", "Cs", "Co")
-    return (
-        isinstance(value, str)
-        and len(value) <= LONGEST_TEXT
-        and not any(unicodedata.category(c) in hidden and c not in "\n\t" for c in value)
+    return "".join(
+        " " if c in "\n\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in hidden else c for c in text
     )
 
 
@@ -254,11 +258,11 @@ CHECKS: dict[str, Check] = {
     "settings": (lambda value: isinstance(value, dict) and _tree(value), f"an object of at most {DEEPEST} levels"),
     "status": (lambda value: value in (UNFINISHED, DONE, FAILED), "unfinished, done or failed"),
     "points": (_list_of(lambda value: True, MOST_POINTS), f"a list of at most {MOST_POINTS}"),
-    "reason": (_or_null(_text), "a text without control characters, or null"),
+    "reason": (_or_null(_text), "a text, or null"),
     "limits": (_map_of(_or_null(_number)), "numbers or null by name"),
     "learned": (lambda value: _list_of(_number)(value) and len(value) == 2, "CPU and wall seconds"),
     "evaluation_seeds": (lambda value: _list_of(_count)(value) and len(value) == 2, "the first and the last seed"),
-    "command": (_list_of(_text), "a list of texts without control characters"),
+    "command": (_list_of(_text), "a list of texts"),
     "start": (_time, "a time as ISO 8601 has it"),
     "python": (_text, "a text"),
     "hardware": (_map_of(_simple), "texts and numbers by name"),

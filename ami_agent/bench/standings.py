@@ -20,6 +20,7 @@ FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
 SB3 = ("sac", "ppo", "td3", "sac-her")
 NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER", "noop": "do nothing"}
 CLAIM, HEADLINE = 5, 10  # seeds that a claim needs, and a headline
+REASON = 300  # characters of why a piece failed
 SHORT = 0.98  # of a task's env steps: who learned for less is said to
 
 
@@ -128,7 +129,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """Ours against the best of Stable-Baselines3 in an ability, over the tasks that both have, at equal env steps."""
+    """Ours against an agent of Stable-Baselines3 in an ability, over the tasks that both have, at equal env steps."""
 
     ability: str
     rival: str
@@ -248,7 +249,7 @@ def _gains(suite: Suite, rows: Sequence[Row]) -> Iterator[Gain]:
     for ability in dict.fromkeys(task.ability for task in suite.tasks) if ours else ():
         found = [gain for row in rivals if (gain := _gain(ours, row, ability))]  # type: ignore[arg-type]
         if found:
-            yield max(found, key=lambda gain: (gain.tasks, gain.theirs))
+            yield min(found, key=lambda gain: gain.mean)
 
 
 def _gain(ours: Row, theirs: Row, ability: str | None = None) -> Gain | None:
@@ -278,11 +279,11 @@ def _notes(suite: Suite, pieces: list[Piece], groups: Sequence[Group]) -> Iterat
         point = piece.at()
         if piece.failed:
             got = f"counted with what it got to, {point.steps:,} env steps" if point else "counted as the floor"
-            yield f"Failed: {name}: {piece.reason} ({got})."
+            yield f"Failed: {name}: {piece.reason[:REASON]} ({got})."
         elif not piece.counts:
             yield f"Unfinished, not counted: {name}."
         elif piece.learns and point and point.steps < piece.task.steps * SHORT:
-            yield f"Stopped early: {name} learned for {point.steps:,} of {piece.task.steps:,} env steps."
+            yield f"Judged early: {name}, after {point.steps:,} of {piece.task.steps:,} env steps."
         void = suite.episodes - len(point.judged.seeds) if point else 0
         if void and piece.counts:
             yield f"Void: the physics failed in {void} of {suite.episodes} episodes of {name}; they count as the floor."
