@@ -47,6 +47,9 @@ COMMANDS = {
     "bench list": Command("ami_agent.commands.bench", "suites of tasks, and agents to compare", "List"),
     "bench run": Command("ami_agent.commands.bench", "run agents x tasks x seeds of a suite, or go on", "Run"),
     "replay": Command("ami_agent.commands.replay", "live a run's episodes again, and compare"),
+    "leaderboard build": Command("ami_agent.commands.leaderboard", "one page of all results of the benchmark", "Build"),
+    "leaderboard check": Command("ami_agent.commands.leaderboard", "say what is wrong with files of results", "Check"),
+    "leaderboard add": Command("ami_agent.commands.leaderboard", "check results and file them with the others", "Add"),
     "doctor": Command("ami_agent.commands.doctor", "what this machine can do, and what to install"),
 }
 
@@ -99,7 +102,7 @@ def _find(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def _overview(group: str) -> str:
-    rows = [f"  {name:<16}{command.help}" for name, command in COMMANDS.items() if name.startswith(group)]
+    rows = [f"  {name:<20}{command.help}" for name, command in COMMANDS.items() if name.startswith(group)]
     usage = f"usage: ami-agent {group + ' ' if group else ''}COMMAND [options]"
     return "\n".join([usage, "", *rows, "", "`ami-agent COMMAND --help` shows a command's options."])
 

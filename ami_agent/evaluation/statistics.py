@@ -1,11 +1,19 @@
-"""What a handful of episodes allows one to claim."""
+"""What a handful of episodes, or of training runs, allows one to claim.
+
+Interquartile mean, stratified bootstrap, performance profile and probability of improvement: Agarwal et al.,
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from itertools import combinations
+from math import comb, sqrt
 
 import numpy as np
+
+DRAWS = 2000
+Scores = Sequence[Sequence[float] | np.ndarray]  # [task][run], a score a run
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -29,26 +37,117 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float,
 def interquartile_mean(values: Sequence[float] | np.ndarray) -> float:
     """The mean of what is left when a quarter of the values, rounded down, is cut off at either end.
 
-    Less shaken by one odd run than the mean, less wasteful than the median (Agarwal et al., "Deep Reinforcement
-    Learning at the Edge of the Statistical Precipice", NeurIPS 2021). Raises ValueError for no values.
+    Less shaken by one odd run than the mean, less wasteful than the median. Raises ValueError for no values, or
+    for NaN.
     """
-    ordered = np.sort(np.asarray(values, np.float64), axis=None)
-    if not ordered.size:
+    row = np.asarray(values, np.float64).reshape(1, -1)
+    if not row.size:
         raise ValueError("no values to take a mean of")
-    cut = ordered.size // 4
-    return float(ordered[cut : ordered.size - cut].mean())
+    if np.isnan(row).any():
+        raise ValueError("NaN has no place in a mean")
+    return float(_middle_means(row)[0])
 
 
 def stratified_bootstrap(
-    strata: Sequence[Sequence[Sequence[float] | np.ndarray]], level: float = 0.95, draws: int = 2000, seed: int = 0
+    strata: Sequence[Sequence[Sequence[float] | np.ndarray]], level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
     """The percentile interval of the interquartile mean of all values, were the runs of each stratum drawn anew.
 
     ``strata[task][run]`` are the values of one run: a run is drawn whole, and always from its own task's.
     """
-    rng, means = np.random.default_rng(seed), np.empty(draws)
-    for i in range(draws):
-        drawn = [runs[k] for runs in strata for k in rng.integers(len(runs), size=len(runs))]
-        means[i] = interquartile_mean(np.concatenate(drawn))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return _interval(_redrawn_means(strata, draws, seed), level)
+
+
+def difference_of_means(
+    ours: Scores, theirs: Scores, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float, float]:
+    """Interquartile mean of ours less that of theirs, with its interval by stratified bootstrap of both."""
+    gain = interquartile_mean(np.concatenate(list(ours))) - interquartile_mean(np.concatenate(list(theirs)))
+    redrawn = [
+        _redrawn_means([[[score] for score in runs] for runs in scores], draws, seed + k)
+        for k, scores in enumerate((ours, theirs))
+    ]
+    return gain, *_interval(redrawn[0] - redrawn[1], level)
+
+
+def performance_profile(
+    scores: Scores, thresholds: Sequence[float] | np.ndarray, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> np.ndarray:
+    """The share of runs that score above each threshold, each task counting alike.
+
+    Returns (3, thresholds): the share and its pointwise interval by stratified bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    share, redrawn = np.zeros(len(thresholds)), np.zeros((draws, len(thresholds)))
+    for runs in scores:
+        above = np.asarray(runs, np.float64)[:, None] > np.asarray(thresholds, np.float64)
+        share += above.mean(axis=0) / len(scores)
+        redrawn += _weights(rng, len(runs), draws) @ above / len(scores)
+    return np.stack([share, *np.quantile(redrawn, [(1 - level) / 2, (1 + level) / 2], axis=0)])
+
+
+def probability_of_improvement(
+    ours: Scores, theirs: Scores, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float, float]:
+    """How likely a run of ours is above one of theirs on a task drawn at random, equal scores counting half.
+
+    The mean over tasks of the Mann-Whitney U statistic over the number of pairs, with its interval by stratified
+    bootstrap. Raises ValueError unless both have the same number of tasks.
+    """
+    rng = np.random.default_rng(seed)
+    chance, redrawn = 0.0, np.zeros(draws)
+    for mine, others in zip(ours, theirs, strict=True):
+        a, b = np.asarray(mine, np.float64)[:, None], np.asarray(others, np.float64)
+        wins = (a > b) + 0.5 * (a == b)
+        chance += float(wins.mean()) / len(ours)
+        drawn = _weights(rng, len(mine), draws) @ wins
+        redrawn += (drawn * _weights(rng, len(others), draws)).sum(axis=1) / len(ours)
+    return chance, *_interval(redrawn, level)
+
+
+def permutation_test(before: Sequence[float], after: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
+    """How likely the mean of `after` lies as far below that of `before`, or further, if they do not differ: one-sided.
+
+    Over all ways to part the values, or that many drawn at random where there are more (E. J. G. Pitman, "Significance
+    Tests Which May be Applied to Samples from any Populations", 1937). It is right for few runs, too.
+    """
+    pooled, n, k = np.array([*after, *before], np.float64), len(after) + len(before), len(after)
+    if comb(n, k) <= draws:
+        sums = pooled[np.array(list(combinations(range(n), k)))].sum(axis=1)
+    else:
+        order = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (draws, 1)), axis=1)
+        order[0] = np.arange(n)  # what was found is one of the ways
+        sums = pooled[order[:, :k]].sum(axis=1)
+    return float(np.mean(sums <= pooled[:k].sum() + 1e-9 * np.abs(pooled).sum()))
+
+
+def _redrawn_means(strata: Sequence[Sequence[Sequence[float] | np.ndarray]], draws: int, seed: int) -> np.ndarray:
+    """(draws,) interquartile means of all values, the runs of each stratum drawn anew."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for runs in strata:
+        values = np.full((len(runs), max(map(len, runs))), np.nan)  # a shorter run ends in NaN, which sorts last
+        for row, run in zip(values, runs, strict=True):
+            row[: len(run)] = run
+        which = rng.integers(len(runs), size=(draws, len(runs)))
+        drawn.append(values[which].reshape(draws, -1))
+    return _middle_means(np.concatenate(drawn, axis=1))
+
+
+def _middle_means(values: np.ndarray) -> np.ndarray:
+    """Interquartile means of the rows of (n, k); NaN is no value."""
+    ordered = np.sort(values, axis=1)
+    count = (~np.isnan(ordered)).sum(axis=1, keepdims=True)
+    place, cut = np.arange(ordered.shape[1]), count // 4
+    kept = (place >= cut) & (place < count - cut)
+    return np.where(kept, ordered, 0.0).sum(axis=1) / kept.sum(axis=1)
+
+
+def _weights(rng: np.random.Generator, n: int, draws: int) -> np.ndarray:
+    """(draws, n): the share of each of n runs, were n drawn of them with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+
+
+def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

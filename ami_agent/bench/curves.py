@@ -1,0 +1,106 @@
+"""Many curves in one small picture: a line and a band an agent, as SVG whose colours come from the page (`CSS`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from ami_agent.bench.results import Piece
+from ami_agent.evaluation.charts import Axis, linear
+from ami_agent.evaluation.statistics import interquartile_mean
+
+WIDE, HIGH = 300, 200  # of a panel, margins and all
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34  # margins in it
+COLOURS = 10  # agents told apart by colour
+CSS = """
+.c0 { --c: #d9480f } .c1 { --c: #1c6fc4 } .c2 { --c: #2b8a3e } .c3 { --c: #8250c4 } .c4 { --c: #a77b06 }
+.c5 { --c: #0c8599 } .c6 { --c: #c2255c } .c7 { --c: #6a7d1c } .c8 { --c: #8a5a3c } .c9 { --c: #4c5fd7 }
+.floor, .ceiling { --c: #7b8794 }
+@media (prefers-color-scheme: dark) {
+.c0 { --c: #ff8a5b } .c1 { --c: #62a8f5 } .c2 { --c: #5cc773 } .c3 { --c: #b794f6 } .c4 { --c: #e0b341 }
+.c5 { --c: #45c4d4 } .c6 { --c: #f783ac } .c7 { --c: #b3c94a } .c8 { --c: #cf9f7f } .c9 { --c: #93a1ff }
+.floor, .ceiling { --c: #98a5b5 } }
+svg.panel { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; fill: currentColor }
+.panel text { opacity: .75 } .panel .grid { stroke: currentColor; opacity: .12 }
+.panel .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
+.panel .band { fill: var(--c); opacity: .16 }
+.panel .floor .line { stroke-dasharray: 1 5 } .panel .ceiling .line { stroke-dasharray: 6 4; stroke-width: 1.5 }
+"""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One agent's: rows of x, value, and the least and the greatest of its band."""
+
+    name: str
+    style: str  # its class
+    rows: np.ndarray
+
+
+def learned(pieces: Sequence[Piece], axis: str) -> np.ndarray:
+    """An agent's curve on a task: rows of x, `steps` or `cpu_seconds` (the median over seeds), the interquartile mean
+    over seeds of the task's metric, and the least and the greatest of one seed; as long as the curves of all seeds go.
+
+    A seed that failed keeps its last value and has no say in x. Empty where no piece has a point.
+    """
+    suite, task = pieces[0].suite, pieces[0].task
+    kept = [(piece.within, piece.failed) for piece in pieces if piece.within]
+    if not kept:
+        return np.empty((0, 4))
+    curves = [points for points, _ in kept]
+    whole = [points for points, failed in kept if not failed] or [max(curves, key=len)]
+    rows = []
+    for k in range(min(map(len, whole))):
+        values = [curve[min(k, len(curve) - 1)].judged.value(task, suite.episodes) for curve in curves]
+        x = np.median([getattr(curve[k], axis) for curve in whole])
+        rows.append((x, interquartile_mean(values), min(values), max(values)))
+    return np.array(rows)
+
+
+def panel(series: Sequence[Series], x_label: str, label: str, bounds: tuple[float, float] | None = None) -> str:
+    """An `<svg>` of the series over one another. One with a single row, of an agent that does not learn, is level."""
+    every = np.concatenate([one.rows for one in series])
+    most = float(every[:, 0].max()) or 1.0
+    x = linear(0, most, LEFT, WIDE - RIGHT, tight=True)
+    low, high = bounds or (float(every[:, 1:].min()), float(every[:, 1:].max()))
+    y = linear(low, high, HIGH - BOTTOM, TOP)
+    parts = [_grid(x, y, x_label)]
+    for one in series:
+        rows = one.rows if len(one.rows) > 1 else np.repeat(one.rows, 2, axis=0)
+        if len(one.rows) == 1:
+            rows[1, 0] = most
+        band = _path(x, y, rows[:, 0], rows[:, 2]) + _path(x, y, rows[::-1, 0], rows[::-1, 3]).replace("M", "L", 1)
+        line = _path(x, y, rows[:, 0], rows[:, 1])
+        title = f"<title>{escape(one.name)}</title>"
+        drawn = f'<path class="band" d="{band}Z"/><path class="line" d="{line}"/>'
+        parts.append(f'<g class="{escape(one.style)}">{title}{drawn}</g>')
+    box = f'viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(label)}"'
+    return f'<svg class="panel" {box}>{"".join(parts)}</svg>'
+
+
+def _grid(x: Axis, y: Axis, x_label: str) -> str:
+    parts = []
+    for tick in y.ticks:
+        at = f"{y(tick):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{at}" dy=".35em" text-anchor="end">{_short(tick)}</text>')
+    for tick in x.ticks:
+        parts.append(f'<text x="{x(tick):.1f}" y="{HIGH - BOTTOM + 14}" text-anchor="middle">{_short(tick)}</text>')
+    middle = (LEFT + WIDE - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{HIGH - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    return "".join(parts)
+
+
+def _path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
+    return "M" + "L".join(f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(xs, ys, strict=True))
+
+
+def _short(value: float) -> str:
+    value = 0.0 if abs(value) < 1e-9 else value
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.6g}{unit}"
+    return f"{value:.6g}"

@@ -1,0 +1,223 @@
+"""The leaderboard's page, looked at in a real browser: nothing asked of the outside, sorted, filtered, hostile text."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pieces import GIF, made_up, write
+
+from ami_agent import cli
+from ami_agent.bench.leaderboard import render, write_page
+from ami_agent.bench.results import load
+from ami_agent.bench.standings import standings
+from ami_agent.bench.suites import SUITES
+
+HOSTILE = "<script>alert(1)</script>\"' onmouseover=alert(2) {{ 7 * 7 }}"
+TASKS = [task.name for task in SUITES["core-v1"].tasks]
+WORLDS = ("ami/Reach-v0", "ami/Levers-v0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two suites: ours, SAC with three seeds, an agent of another MuJoCo, the references, and a hostile reason."""
+    films = {"best": {"seed": 1_000_000, "gif": GIF}}
+    made = [made_up("ours", task, seed, 0.1, 0.5, 0.85) for task in TASKS for seed in range(5)]
+    made[0] |= {"films": films, "hardware": {"processor": HOSTILE}, "command": ["bench", "run", HOSTILE]}
+    made += [made_up("sac", task, seed, 0.1, 0.3, 0.6) for task in TASKS for seed in range(3)]
+    made[-1] |= {"status": "failed", "reason": HOSTILE}
+    made += [made_up("ppo", task, 0, 0.1, 0.9, mujoco="3.9.0") for task in TASKS]
+    made += [made_up(agent, task, 0, s) for agent, s in (("random", 0.05), ("oracle", 1.0)) for task in TASKS]
+    made += [made_up("ours", task, seed, 0.2, suite="ami-bench-v1") for task in WORLDS for seed in range(5)]
+    made += [made_up("sac", task, seed, 0.4, suite="ami-bench-v1") for task in WORLDS for seed in range(5)]
+    return write(tmp_path_factory.mktemp("results"), *made)
+
+
+@pytest.fixture(scope="module")
+def page(folder, tmp_path_factory):
+    loaded = load([folder])
+    pieces = [replace(piece, agent=HOSTILE) if piece.agent == "sac" else piece for piece in loaded.pieces]
+    path = tmp_path_factory.mktemp("page") / "leaderboard.html"
+    write_page(path, standings([*loaded.pieces, *pieces]), {Path(f"{HOSTILE}.json"): [HOSTILE]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `test` has playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium is installed: sudo apt install chromium")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def look(browser, page):
+    """Opens the page; whatever it asks for, says or throws is kept in `.faults`."""
+    opened = []
+
+    def open_page(width=1280, scheme="light"):
+        view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        view.faults = []
+        address = page.as_uri()
+        view.on("request", lambda asked: asked.url.startswith(("data:", address)) or view.faults.append(asked.url))
+        for event in ("console", "pageerror", "dialog"):
+            view.on(event, lambda told, event=event: view.faults.append(f"{event}: {told}"))
+        view.goto(address)
+        opened.append(view)
+        return view
+
+    yield open_page
+    for view in opened:
+        assert not view.faults
+        view.close()
+
+
+def column(view, table, k):
+    """The visible texts of the k-th column of the first such table."""
+    script = """([table, k]) => [...document.querySelector(table).tBodies[0].rows]
+        .filter((row) => row.offsetParent).map((row) => row.cells[k].innerText.trim())"""
+    return view.evaluate(script, [table, k])
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(look, width, scheme):
+    view = look(width, scheme)
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    back, ink = view.evaluate(
+        "(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))"
+    )
+    lightness = [sum(map(int, colour.strip("rgb()").split(","))) / 765 for colour in (back, ink)]
+    assert lightness[0] > 0.9 > 0.3 > lightness[1] if scheme == "light" else lightness[0] < 0.15 < 0.7 < lightness[1]
+    for what in ("table.standing", ".panels svg", ".verdict", "details img"):
+        assert view.locator(what).count()
+    view.locator("details summary").first.click()
+    assert view.locator("details img").first.evaluate("(img) => img.decode().then(() => img.naturalWidth)") == 1
+
+
+def test_columns_sort_by_mouse_and_by_key(look):
+    view = look()
+    header = view.locator("table.standing").first.locator("th", has=view.locator("button", has_text="score"))
+    scores = [0.85, 0.6, 0.6, 1.0, 0.05]
+
+    def shown():
+        return [float(text.split()[0]) for text in column(view, "table.standing", 2)]
+
+    assert [round(score, 2) for score in shown()] == scores  # by rank, the references last
+    header.locator("button").click()
+    assert shown() == sorted(scores, reverse=True) and header.get_attribute("aria-sort") == "descending"
+    header.locator("button").focus()
+    view.keyboard.press("Enter")
+    assert shown() == sorted(scores) and header.get_attribute("aria-sort") == "ascending"
+    view.locator("table.standing").first.locator("th button", has_text="agent").click()
+    names = column(view, "table.standing", 1)
+    assert (
+        names[0].startswith("<script>") and names[1].startswith("oracle") and header.get_attribute("aria-sort") is None
+    )
+    view.locator("table.standing").first.locator("th button", has_text="#").click()
+    assert column(view, "table.standing", 0) == ["1", "2", "2", "–", "–"]  # what has no rank stays last
+    view.locator("table.standing").first.locator("th button", has_text="#").click()
+    assert column(view, "table.standing", 0) == ["2", "2", "1", "–", "–"]
+
+
+def test_it_filters_by_suite_ability_and_words(look):
+    view = look()
+    assert view.locator("section.suite:visible").count() == 2
+    view.select_option("#suite", "core-v1")
+    assert view.locator("section.suite:visible h2").all_inner_texts() == ["core-v1"]
+    view.select_option("#ability", "plan")
+    assert set(column(view, "table.tasks", 0)) == {"Reach-v0"}
+    assert view.locator("section.suite:visible .panels figure:visible").count() == 1
+    assert "control" not in view.locator("table.standing:visible thead").first.inner_text()
+    view.fill("#find", "ours reach")
+    assert column(view, "table.tasks", 1) == ["ours"]
+    view.fill("#find", "nobody")
+    assert (
+        column(view, "table.tasks", 1) == [] and view.get_by_text("No task fits what is looked for.").first.is_visible()
+    )
+    view.select_option("#suite", "ami-bench-v1")
+    view.select_option("#ability", "")
+    view.fill("#find", "")
+    assert view.locator("section.suite:visible h2").all_inner_texts() == ["ami-bench-v1"]
+    assert set(view.locator("section.suite:visible table.tasks tbody th").all_inner_texts()) == {
+        "Reach-v0",
+        "Levers-v0",
+    }
+
+
+def test_curves_against_cpu_seconds(look):
+    view = look()
+    steps, cpu = (view.locator(f".panels .{axis} svg").first for axis in ("steps", "cpu_seconds"))
+    assert steps.is_visible() and not cpu.is_visible()
+    view.locator(".switch button", has_text="CPU").first.click()
+    assert cpu.is_visible() and not steps.is_visible()
+
+
+def test_hostile_names_stay_text(look):
+    view = look()
+    assert view.evaluate("document.scripts.length") == 1
+    everything = view.content()
+    assert "<script>alert" not in everything and "49" not in view.locator("table.standing").first.inner_text()
+    assert view.evaluate("[...document.querySelectorAll('*')].every((one) => [...one.attributes]"
+                         ".every(({name}) => !name.startsWith('on') && name !== 'style'))")  # fmt: skip
+    assert HOSTILE in view.locator("table.standing").first.inner_text()
+    for where in ("h3:text('To be known') ~ ul", "h3:text('Left out') ~ ul"):
+        assert HOSTILE in view.locator(where).first.inner_text()
+    view.locator("details", has_text="bench run").first.locator("summary").click()
+    assert "onmouseover" in view.locator("pre:visible").first.inner_text()
+    view.locator("table.standing th").nth(1).hover()
+
+
+def test_its_policy_lets_nothing_else_run(look):
+    view = look()
+    view.evaluate("""() => { const code = document.createElement("script"); code.textContent = "window.ran = true";
+        document.body.append(code); const image = new Image(); image.src = "https://example.org/a.png";
+        document.body.append(image) }""")
+    view.wait_for_timeout(100)
+    assert view.evaluate("[window.ran, document.querySelector('body > img').naturalWidth]") == [None, 0]
+    assert sum("violates" in fault for fault in view.faults) == 2
+    view.faults.clear()
+
+
+def test_what_is_said(folder):
+    loaded = load([folder])
+    text = render(standings(loaded.pieces), {})
+    for said in (
+        "Fewer than 5 seeds: SB3 SAC (3). These rows are no ground for a claim.",
+        "At equal env steps ours leads the best of Stable-Baselines3 on 2 of 2 abilities.",
+        "At equal env steps ours leads the best of Stable-Baselines3 on 0 of 2 abilities, not on plan, reason.",
+        "Made with MuJoCo 3.9.0: not ranked with the others",
+        "Ours does not lead. Ours scores 0.20, SB3 SAC 0.40, over 1 task",
+        "Ranks are over the 2 tasks that have been run.",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+    ):
+        assert said in text, said
+    assert "http://" not in text and "https://" not in text and "url(" not in text and "@import" not in text
+
+
+def test_build_leaves_out_what_is_wrong_and_says_so(folder, tmp_path, capsys):
+    bad = write(tmp_path / "more", made_up("worse", TASKS[0], 0, 0.5) | {"protocol": "0" * 16})
+    out = tmp_path / "a.html"
+    words = ["leaderboard", "build", "--results", str(folder), str(bad), "--out", str(out), "--suite", "core-v1"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert "core-v1: 4 agents, ours leads with 0.85" in printed.out and "left out: " in printed.err
+    text = out.read_text()
+    assert "protocol &#39;0000000000000000&#39;" in text and "ami-bench-v1" not in text
+
+
+def test_no_results_are_said(tmp_path, capsys):
+    out = tmp_path / "a.html"
+    assert cli.main(["leaderboard", "build", "--results", str(tmp_path), "--out", str(out)]) == 0
+    assert "no results in" in capsys.readouterr().err and "No results yet" in out.read_text()
+    assert cli.main(["leaderboard", "build", "--results", str(tmp_path / "no")]) == 2
+    assert cli.main(["leaderboard", "build", "--results", str(tmp_path), "--out", str(tmp_path)]) == 2
+    write(tmp_path, made_up("ours", TASKS[0], 0, 0.5) | {"status": "unfinished"})
+    assert cli.main(["leaderboard", "build", "--results", str(tmp_path), "--out", str(out)]) == 0
+    assert "No result is at its end yet." in out.read_text()
