@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -11,8 +13,10 @@ from torch import Tensor
 
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
+from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.forgetting import ForgettingConfig, forget
 from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
@@ -36,12 +40,17 @@ class AgentConfig:
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
     ways: WayConfig = field(default_factory=WayConfig)
+    forgetting: ForgettingConfig = field(default_factory=ForgettingConfig)
+    embed_first: int = 200_000
+    """Moments that a new encoder embeds before the agent lives; more it embeds meanwhile, and recalls once it has: then
+    what is planned depends on timing, too."""
     precision: Precision = "auto"
     """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
             raise UsageError(f"priors must lie from 1 and recalled from 0 to 10000: {self.priors}, {self.recalled}")
+        check_ranges(self, {"embed_first": (0, 10**12)})
         if self.precision not in get_args(Precision):
             raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
@@ -85,7 +94,10 @@ class AmiAgent:
         self._think = Graphed(self._from_here)
         self._parts: tuple[Planner, Objective] = self.planner, self.objective  # of the graphs in `_think`
         self.skipped = 0  # episodes of the store that are damaged: left out
+        self.forgotten = 0  # episodes that the store let go of
+        self._embedding: BackgroundEmbedding | None = None  # while it goes on
         self.memory = None if store is None else self._open_memory(store)
+        self.embedding = "before" if self._embedding is None else "meanwhile"  # when old episodes are embedded
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -97,6 +109,12 @@ class AmiAgent:
         self._step[done] = 0
         if self.ways is not None:
             self.ways.reset(done)
+        self._take_up()
+
+    def close(self) -> None:
+        """End what goes on beside the agent; what it has embedded so far is kept."""
+        if self._embedding is not None:
+            self._embedding.close()
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -133,11 +151,16 @@ class AmiAgent:
         return self.planner.plan(self._view, latent, self.objective, seeds, start, proposals)
 
     def remember(self, episode: Episode) -> Episode:
-        """Look back on an episode, and keep it in the store, if there is one that can be written."""
+        """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
+        must go."""
         known = self.look_back(episode)
+        self._take_up()
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
             self._note_failures(self.store)
+            if self._embedding is None and (gone := forget(self.store, self.config.forgetting)):
+                self.forgotten += len(gone)
+                self.memory = EpisodicMemory(self.store, self.memory.encoder, self.memory.environment)
         return known
 
     def _note_failures(self, store: EpisodeStore) -> None:
@@ -155,24 +178,40 @@ class AmiAgent:
         surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
         return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 
-    @torch.no_grad()
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
-        """The memory of this environment. What this encoder has not seen yet is embedded first, and replaces the
-        latents of encoders that are no more; in a store that is only read, it is embedded for this process alone.
+        """The memory of this environment. What this encoder has not seen yet is embedded first; where that is much, in
+        the background, and what is remembered at once is what it has seen.
         """
         encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
-        unknown = [(i, old) for i, old in store.unembedded(encoder, environment) if self._fits(old)]
-        fresh = [(i, replace(old, latent=self._latents(old), encoder=encoder)) for i, old in unknown]
-        self.skipped = store.skipped
-        if not store.read_only:
-            for episode_id, episode in fresh:
-                store.set_latents(episode_id, np.asarray(episode.latent), encoder)
-            store.drop_latents([encoder], environment)
-        memory = EpisodicMemory(store, encoder, environment)
-        self.skipped += store.skipped
-        for episode_id, episode in fresh if store.read_only else ():
-            memory.add(episode_id, episode)
+        if unseen(store, encoder, environment) > self.config.embed_first:
+            aside = deepcopy(
+                self.brain
+            )  # of its own, on the processor: a thread must not disturb a CUDA graph's capture
+            aside.model.cpu()
+            self._embedding = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
+            return EpisodicMemory(store, encoder, environment)
+        memory, self.skipped = embedded(store, encoder, environment, partial(_embed, self.brain), self._fits)
+        self._switch(store, memory)
         return memory
+
+    def _take_up(self) -> None:
+        """Between two decisions: recall all that was embedded in the background, once it is done."""
+        found = None if self._embedding is None else self._embedding.take()
+        if found is None or self.store is None:
+            return
+        self._embedding = None
+        memory, self.skipped = found
+        self._switch(self.store, memory)
+        since = [i for i in self.store.ids(environment=memory.environment, encoder=memory.encoder) if i not in memory]
+        for episode_id, episode in self.store.readable(since, memory.encoder, senses=False):
+            memory.add(episode_id, episode)
+        self.memory = memory
+
+    @staticmethod
+    def _switch(store: EpisodeStore, memory: EpisodicMemory) -> None:
+        """Let go of the latents of encoders that are no more, now that this one has seen all: in one transaction."""
+        if not store.read_only:
+            store.drop_latents([memory.encoder], memory.environment)
 
     def _open_ways(self, task: str | None) -> Ways:
         """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
@@ -197,10 +236,6 @@ class AmiAgent:
         """Whether an episode was lived with the senses and actions of this brain."""
         senses = {name: value.shape[1:] for name, value in episode.observation.items()}
         return senses == self.brain.spec.senses and episode.action.shape[1] == self.brain.spec.action_size
-
-    def _latents(self, episode: Episode) -> np.ndarray:
-        """(T+1, D)."""
-        return self.brain.perceive(episode.observation).cpu().numpy()
 
     def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
         """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before.
@@ -232,6 +267,11 @@ class AmiAgent:
             if moments.shape[1]:
                 return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
         return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
+
+
+def _embed(brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
+    """{sense: (n, *shape)} -> latents (n, D)."""
+    return brain.perceive(senses).cpu().numpy()
 
 
 def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ COMMANDS = {
     "memory verify": Command("ami_agent.commands.memory", "find damage in an agent's memory", "Verify"),
     "memory export": Command("ami_agent.commands.memory", "write what an agent remembers for others to read", "Export"),
     "memory compact": Command("ami_agent.commands.memory", "let a memory take less room", "Compact"),
+    "memory forget": Command("ami_agent.commands.memory", "let go of the least of what is remembered", "Forget"),
     "memory recall": Command("ami_agent.commands.memory", "the moments most like one that is remembered", "Recall"),
     "replay": Command("ami_agent.commands.replay", "live a run's episodes again, and compare"),
     "doctor": Command("ami_agent.commands.doctor", "what this machine can do, and what to install"),

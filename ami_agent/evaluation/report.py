@@ -33,7 +33,7 @@ def write_report(
     strip: bytes | None = None,
     *,
     config: Any = None,
-    memory: tuple[int, int] | None = None,
+    memory: tuple[int, int, int] | None = None,
     control_period: float = 0.0,
     known_place: str = "",
 ) -> Path:
@@ -48,7 +48,7 @@ def write_report(
         surprise: one-step prediction errors, a list an episode; the results' own by default.
         film, strip: a moving picture of an episode (GIF) and a PNG of some of its frames.
         config: what the run was made with: a dataclass or nested dict.
-        memory: episodes in memory before and after the run.
+        memory: episodes in memory before and after the run, and how many it forgot.
         control_period: seconds a step lasts; 0 if unknown.
         known_place: what is remembered of the place, as `place_map` draws it.
 
@@ -141,10 +141,12 @@ def _headline(results: Mapping[str, Any], episodes: list[dict[str, Any]]) -> lis
     return cards
 
 
-def _memory(memory: tuple[int, int] | None) -> list[dict[str, str]]:
+def _memory(memory: tuple[int, int, int] | None) -> list[dict[str, str]]:
     if memory is None:
         return []
     note = "episodes remembered, before \N{RIGHTWARDS ARROW} after"
+    if memory[2]:
+        note += f"; {number(memory[2])} forgotten"
     value = f"{number(memory[0])} \N{RIGHTWARDS ARROW} {number(memory[1])}"
     return [{"name": "memory", "value": value, "note": note}]
 

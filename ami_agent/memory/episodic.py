@@ -38,6 +38,9 @@ class EpisodicMemory:
         """Moments that can be recalled."""
         return len(self._moments)
 
+    def __contains__(self, episode_id: int) -> bool:
+        return episode_id in self._places
+
     def add(self, episode_id: int, episode: Episode) -> None:
         """Take in an episode of the store, with latents by the encoder of this memory, whether or not these are kept
         in the store too. Cheap: lists are trained at the next recall, if at all.
