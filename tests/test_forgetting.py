@@ -91,7 +91,7 @@ def test_nobody_is_emptied_while_others_have_more_than_their_share():
     assert few == {("a", "1"): 1, ("a", "2"): 1, ("b", ""): 1, ("c", ""): 1}
     huge = [trace(1, "huge", steps=1500), *(trace(id, "small", steps=60) for id in range(2, 12))]
     assert len(stay(huge, 1700)) == len(stay(huge, 1000)) == 10, "more than its share, while others have but theirs"
-    assert {one.environment for one in stay([trace(1, "huge", steps=600), *huge[1:]], 1000)} == {"huge", "small"}
+    assert {one.environment for one in stay([trace(1, "huge", steps=450), *huge[1:]], 1000)} == {"huge", "small"}
     assert stay(traces, 0) == [] and stay(traces, 480) == traces
 
 
