@@ -14,9 +14,10 @@ from torch import Tensor
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
 from ami_agent.errors import UsageError, check_ranges
+from ami_agent.memory.capacity import forget
 from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.memory.forgetting import ForgettingConfig, forget
+from ami_agent.memory.forgetting import ForgettingConfig
 from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
@@ -41,9 +42,9 @@ class AgentConfig:
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
     ways: WayConfig = field(default_factory=WayConfig)
     forgetting: ForgettingConfig = field(default_factory=ForgettingConfig)
-    embed_first: int = 200_000
-    """Moments that a new encoder embeds before the agent lives; more it embeds meanwhile, and recalls once it has: then
-    what is planned depends on timing, too."""
+    embed_first: int = 100_000
+    """Moments that a new encoder sees before the run begins. More than that it sees meanwhile, and they are recalled
+    once it has seen all: what is planned then depends on timing, too."""
     precision: Precision = "auto"
     """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 
@@ -95,9 +96,11 @@ class AmiAgent:
         self._parts: tuple[Planner, Objective] = self.planner, self.objective  # of the graphs in `_think`
         self.skipped = 0  # episodes of the store that are damaged: left out
         self.forgotten = 0  # episodes that the store let go of
-        self._embedding: BackgroundEmbedding | None = None  # while it goes on
+        self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
         self.memory = None if store is None else self._open_memory(store)
-        self.embedding = "before" if self._embedding is None else "meanwhile"  # when old episodes are embedded
+        self.embedding = (
+            None if store is None else "before" if self.background is None else "meanwhile"
+        )  # of old episodes
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -113,8 +116,8 @@ class AmiAgent:
 
     def close(self) -> None:
         """End what goes on beside the agent; what it has embedded so far is kept."""
-        if self._embedding is not None:
-            self._embedding.close()
+        if self.background is not None:
+            self.background.close()
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -158,7 +161,7 @@ class AmiAgent:
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
             self._note_failures(self.store)
-            if self._embedding is None and (gone := forget(self.store, self.config.forgetting)):
+            if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)
                 self.memory = EpisodicMemory(self.store, self.memory.encoder, self.memory.environment)
         return known
@@ -188,7 +191,7 @@ class AmiAgent:
                 self.brain
             )  # of its own, on the processor: a thread must not disturb a CUDA graph's capture
             aside.model.cpu()
-            self._embedding = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
+            self.background = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
             return EpisodicMemory(store, encoder, environment)
         memory, self.skipped = embedded(store, encoder, environment, partial(_embed, self.brain), self._fits)
         self._switch(store, memory)
@@ -196,10 +199,10 @@ class AmiAgent:
 
     def _take_up(self) -> None:
         """Between two decisions: recall all that was embedded in the background, once it is done."""
-        found = None if self._embedding is None else self._embedding.take()
+        found = None if self.background is None else self.background.take()
         if found is None or self.store is None:
             return
-        self._embedding = None
+        self.background = None
         memory, self.skipped = found
         self._switch(self.store, memory)
         since = [i for i in self.store.ids(environment=memory.environment, encoder=memory.encoder) if i not in memory]

@@ -12,24 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from episodes import assert_same, make
+from test_agent import QUICK, SMALL, lived
 from test_journal import plain, steps_of
 
 from ami_agent import cli
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
+from ami_agent.brains import learned_path
+from ami_agent.environment import Environment
 from ami_agent.errors import ResourceError, UsageError
+from ami_agent.memory.capacity import forget, let_go, occupied, select
 from ami_agent.memory.duplicates import covers
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.memory.forgetting import (
-    ForgettingConfig,
-    Trace,
-    byte_count,
-    choose,
-    forget,
-    let_go,
-    occupied,
-    select,
-)
+from ami_agent.memory.forgetting import ForgettingConfig, Trace, byte_count, choose
 from ami_agent.memory.journal import Journal
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.replay import Replay
@@ -209,7 +204,7 @@ def test_a_fault_in_the_midst_forgets_nothing(store):
 
 KILLED = """
 import os, signal, sys
-from ami_agent.memory.forgetting import let_go
+from ami_agent.memory.capacity import let_go
 from ami_agent.memory.store import EpisodeStore
 store, left = EpisodeStore(sys.argv[1]), int(sys.argv[2])
 def count(statement):
@@ -277,8 +272,6 @@ def test_what_cannot_be_is_refused(wrong):
 
 
 def test_an_agent_forgets_as_it_lives(tmp_path):
-    from test_agent import QUICK, SMALL, Environment, lived
-
     reach = Environment("ami/Reach-v0", 2)
     with EpisodeStore(tmp_path / "memory.sqlite") as store:
         config = replace(QUICK, forgetting=ForgettingConfig(steps=300))
@@ -292,6 +285,27 @@ def test_an_agent_forgets_as_it_lives(tmp_path):
         query = store.read(store.ids()[0], agent.brain.encoder_id()).latent[:3]
         for one, other in zip(agent.memory.recall(query, 9), again.recall(query, 9), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_a_run_keeps_to_the_capacity(capsys, tmp_path, monkeypatch, learn):
+    monkeypatch.chdir(tmp_path)
+    words = ["--env", "Pendulum-v1", "--episodes", "3", "--home", "home", "--forgetting.steps", "450", "--json"]
+    if learn:
+        words.append("--learn")
+    else:
+        spec = Environment("Pendulum-v1", 1).spec
+        Brain(spec, SMALL).save(learned_path(tmp_path / "home" / "agents" / "default", spec.environment))
+        words += ["--embed-first", "0", "--no-plan"]
+    assert cli.main(["run", *words]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["memory"] == {"episodes": 2, "steps": 400} and facts["forgotten"] == 1
+    assert facts["embedding"] == (None if learn else "before")
+    assert "1 forgotten" in (tmp_path / facts["run"] / "report.html").read_text()
+    if not learn:
+        Brain(spec, SMALL, seed=2).save(learned_path(tmp_path / "home" / "agents" / "default", spec.environment))
+        assert cli.main(["run", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["embedding"] == "meanwhile"
 
 
 def test_memory_forget(capsys, tmp_path):

@@ -10,8 +10,9 @@ from pathlib import Path
 from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
+from ami_agent.memory.capacity import give_back, let_go, select
 from ami_agent.memory.database import DamagedMemory
-from ami_agent.memory.forgetting import ForgettingConfig, byte_count, give_back, let_go, select
+from ami_agent.memory.forgetting import ForgettingConfig, byte_count
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import home_path

@@ -181,7 +181,8 @@ def _report(config: Config, run: Run, results: Results, player: Cast, period: fl
         film=film or None,
         strip=filmstrip(frames) if frames else None,
         config=run.config,
-        memory=(player.before[0], player.remembered()[0], player.forgotten()),
+        memory=(player.before[0], player.remembered()[0]),
+        forgotten=player.forgotten(),
         control_period=period,
         known_place=_map(player),
     )
@@ -220,6 +221,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
     if config.agent == "ami" and config.memory != "off":
         gone = f", {facts['forgotten']} forgotten" if facts["forgotten"] else ""
         lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now{gone}"]
+    if facts["embedding"] == "meanwhile":
+        lines += ["its new encoder saw old episodes during the run: what was planned depended on timing, too"]
     for line in [*lines, f"report: {report}"]:
         console.out.print(line, soft_wrap=True, markup=False)
     if stopped:

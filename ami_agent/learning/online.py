@@ -12,7 +12,7 @@ from ami_agent.environment import Environment
 from ami_agent.learning.explorer import Explorer
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
-from ami_agent.memory.forgetting import forget
+from ami_agent.memory.capacity import forget
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +89,8 @@ class BackgroundEmbedding:
 
     def _run(self, path: Any, read_only: bool, *work: Any) -> None:
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Linux: of the thread
+            with suppress(OSError):  # it may be forbidden
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Linux: of this thread alone
             store = _Interruptible(path, read_only, create=False)
             store.stop = self._stop
             with store:
