@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -61,12 +61,14 @@ class AgentConfig:
 
 
 class AmiAgent:
-    """Acts in B worlds at once. The same seed, weights and memory give the same actions.
+    """Acts in B worlds at once. The same seed, weights and memory give the same actions; unless `embedding` is
+    "meanwhile", when they depend on when the background is done, too. `close` ends that.
 
     Args:
         brain: what it has learned.
         seed: of its planner.
-        store: where its episodes go and its memories come from; None for an agent without memory.
+        store: where its episodes go and its memories come from; None for an agent without memory. It is kept within
+            its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
         device: where it thinks.
@@ -97,10 +99,8 @@ class AmiAgent:
         self.skipped = 0  # episodes of the store that are damaged: left out
         self.forgotten = 0  # episodes that the store let go of
         self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
+        self.embedding: Literal["before", "meanwhile"] | None = None  # when old episodes are embedded: before it lives
         self.memory = None if store is None else self._open_memory(store)
-        self.embedding = (
-            None if store is None else "before" if self.background is None else "meanwhile"
-        )  # of old episodes
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -187,12 +187,12 @@ class AmiAgent:
         """
         encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
         if unseen(store, encoder, environment) > self.config.embed_first:
-            aside = deepcopy(
-                self.brain
-            )  # of its own, on the processor: a thread must not disturb a CUDA graph's capture
-            aside.model.cpu()
+            aside = deepcopy(self.brain)
+            aside.model.cpu()  # on a GPU it might come between while this thread captures a graph
+            self.embedding = "meanwhile"
             self.background = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
             return EpisodicMemory(store, encoder, environment)
+        self.embedding = "before"
         memory, self.skipped = embedded(store, encoder, environment, partial(_embed, self.brain), self._fits)
         self._switch(store, memory)
         return memory
