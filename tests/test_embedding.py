@@ -146,7 +146,10 @@ def test_a_fault_in_the_switch_leaves_both(reach, store):
     )
 
 
-def test_a_stop_in_the_midst_keeps_what_was_done(store):
+@pytest.mark.parametrize(("block", "done"), [(512, 5), (2, 1)])
+def test_a_stop_in_the_midst_keeps_what_was_done(store, monkeypatch, block, done):
+    """It comes while a fifth part is embedded: of the fifth episode, or of the second, which has a sixth."""
+    monkeypatch.setattr(embedding, "BLOCK", block)
     fill(store)
     reached, go = threading.Event(), threading.Event()
 
@@ -164,10 +167,12 @@ def test_a_stop_in_the_midst_keeps_what_was_done(store):
     threading.Timer(0.1, go.set).start()
     background.close()
     assert time.monotonic() - began < 1.0 and not background._thread.is_alive() and background.take() is None
-    assert store.stats()["encoders"] == {"alpha": 12, "beta": 5} and store.verify() == []
+    assert store.stats()["encoders"] == {"alpha": 12, "beta": done} and store.verify() == []
     calls = []
     memory, _ = embedded(store, "beta", "ami/Push-v0", lambda senses: calls.append(1) or embed(senses), fits)
-    assert len(calls) == 7 and len(memory) == 12 * 6, "the next goes on where that one was"
+    assert len(calls) == (12 - done) * (1 if block > 6 else 3) and len(memory) == 12 * 6, (
+        "the next goes on where that one was"
+    )
 
 
 def test_long_episodes_are_embedded_in_parts(store, monkeypatch):

@@ -83,7 +83,13 @@ class BackgroundEmbedding:
     def __init__(self, store: EpisodeStore, encoder: str, environment: str, embed: Embed, fits: Fits) -> None:
         self._stop = threading.Event()
         self._done: queue.SimpleQueue[tuple[EpisodicMemory, int] | Exception] = queue.SimpleQueue()
-        work = store.path, store.read_only, encoder, environment, embed, fits
+
+        def embed_on(senses: dict[str, np.ndarray]) -> np.ndarray:
+            if self._stop.is_set():  # in the midst of a long episode
+                raise _Stopped
+            return embed(senses)
+
+        work = store.path, store.read_only, encoder, environment, embed_on, fits
         self._thread = threading.Thread(target=self._run, args=work, name="embedding", daemon=True)
         self._thread.start()
 
