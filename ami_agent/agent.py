@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,8 +13,11 @@ from torch import Tensor
 
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
+from ami_agent.memory.capacity import forget
+from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.forgetting import ForgettingConfig
 from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
@@ -36,6 +41,10 @@ class AgentConfig:
     recalled: int = 4
     """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
     ways: WayConfig = field(default_factory=WayConfig)
+    forgetting: ForgettingConfig = field(default_factory=ForgettingConfig)
+    embed_first: int = 100_000
+    """Moments that a new encoder sees before the run begins. More than that it sees meanwhile, and they are recalled
+    once it has seen all: what is planned then depends on timing, too."""
     trust: float = 10.0
     """How much better a plan must be that is far from the policy prior's own: mean squared distance, in units of what
     one action is better by than another. The critics are right where they have learned, which is near."""
@@ -45,8 +54,7 @@ class AgentConfig:
     def __post_init__(self) -> None:
         if not (1 <= self.priors <= 10_000 and 0 <= self.recalled <= 10_000):
             raise UsageError(f"priors must lie from 1 and recalled from 0 to 10000: {self.priors}, {self.recalled}")
-        if not 0 <= self.trust <= 1e6:
-            raise UsageError(f"trust must lie from 0 to 1000000, not {self.trust}")
+        check_ranges(self, {"embed_first": (0, 10**12), "trust": (0, 1e6)})
         if self.precision not in get_args(Precision):
             raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
@@ -56,12 +64,14 @@ class AgentConfig:
 
 
 class AmiAgent:
-    """Acts in B worlds at once. The same seed, weights and memory give the same actions.
+    """Acts in B worlds at once. The same seed, weights and memory give the same actions; unless `embedding` is
+    "meanwhile", when they depend on when the background is done, too. `close` ends that.
 
     Args:
         brain: what it has learned.
         seed: of its planner.
-        store: where its episodes go and its memories come from; None for an agent without memory.
+        store: where its episodes go and its memories come from; None for an agent without memory. It is kept within
+            its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
         device: where it thinks.
@@ -90,6 +100,9 @@ class AmiAgent:
         self._think = Graphed(self._from_here)
         self._parts: tuple[Planner, Objective] = self.planner, self.objective  # of the graphs in `_think`
         self.skipped = 0  # episodes of the store that are damaged: left out
+        self.forgotten = 0  # episodes that the store let go of
+        self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
+        self.embedding: Literal["before", "meanwhile"] | None = None  # when old episodes are embedded: before it lives
         self.memory = None if store is None else self._open_memory(store)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
@@ -102,6 +115,12 @@ class AmiAgent:
         self._step[done] = 0
         if self.ways is not None:
             self.ways.reset(done)
+        self._take_up()
+
+    def close(self) -> None:
+        """End what goes on beside the agent; what it has embedded so far is kept."""
+        if self.background is not None:
+            self.background.close()
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -141,11 +160,16 @@ class AmiAgent:
         return self.planner.plan(self._view, latent, objective, seeds, start, proposals)
 
     def remember(self, episode: Episode) -> Episode:
-        """Look back on an episode, and keep it in the store, if there is one that can be written."""
+        """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
+        must go."""
         known = self.look_back(episode)
+        self._take_up()
         if self.store is not None and self.memory is not None and not self.store.read_only:
             self.memory.add(self.store.append(known), known)
             self._note_failures(self.store)
+            if self.background is None and (gone := forget(self.store, self.config.forgetting)):
+                self.forgotten += len(gone)
+                self.memory = EpisodicMemory(self.store, self.memory.encoder, self.memory.environment)
         return known
 
     def _note_failures(self, store: EpisodeStore) -> None:
@@ -163,26 +187,42 @@ class AmiAgent:
         surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
         return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 
-    @torch.no_grad()
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
-        """The memory of this environment. What this encoder has not seen yet is embedded first, and replaces the
-        latents of encoders that are no more, but where others share them; in a store that is only read, it is embedded
-        for this process alone.
+        """The memory of this environment. What this encoder has not seen yet is embedded first; where that is much, in
+        the background, and what is remembered at once is what it has seen.
         """
         encoder, environment = self.brain.encoder_id(), self.brain.spec.environment
-        unknown = [(i, old) for i, old in store.unembedded(encoder, environment) if self._fits(old)]
-        fresh = [(i, replace(old, latent=self._latents(old), encoder=encoder)) for i, old in unknown]
-        self.skipped = store.skipped
-        if not store.read_only:
-            for episode_id, episode in fresh:
-                store.set_latents(episode_id, np.asarray(episode.latent), encoder)
-            if not store.shared:
-                store.drop_latents([encoder], environment)
-        memory = EpisodicMemory(store, encoder, environment)
-        self.skipped += store.skipped
-        for episode_id, episode in fresh if store.read_only else ():
-            memory.add(episode_id, episode)
+        if unseen(store, encoder, environment) > self.config.embed_first:
+            aside = deepcopy(self.brain)
+            aside.model.cpu()  # on a GPU it might come between while this thread captures a graph
+            self.embedding = "meanwhile"
+            self.background = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
+            return EpisodicMemory(store, encoder, environment)
+        self.embedding = "before"
+        memory, self.skipped = embedded(store, encoder, environment, partial(_embed, self.brain), self._fits)
+        self._switch(store, memory)
         return memory
+
+    def _take_up(self) -> None:
+        """Between two decisions: recall all that was embedded in the background, once it is done."""
+        found = None if self.background is None else self.background.take()
+        if found is None or self.store is None:
+            return
+        self.background = None
+        memory, self.skipped = found
+        self._switch(self.store, memory)
+        since = [i for i in self.store.ids(environment=memory.environment, encoder=memory.encoder) if i not in memory]
+        for episode_id, episode in self.store.readable(since, memory.encoder, senses=False):
+            memory.add(episode_id, episode)
+        self.memory = memory
+
+    @staticmethod
+    def _switch(store: EpisodeStore, memory: EpisodicMemory) -> None:
+        """Let go of the latents of encoders that are no more, now that this one has seen all: in one transaction. Those
+        of a shared store may be others'.
+        """
+        if not (store.read_only or store.shared):
+            store.drop_latents([memory.encoder], memory.environment)
 
     def _open_ways(self, task: str | None) -> Ways:
         """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
@@ -207,10 +247,6 @@ class AmiAgent:
         """Whether an episode was lived with the senses and actions of this brain."""
         senses = {name: value.shape[1:] for name, value in episode.observation.items()}
         return senses == self.brain.spec.senses and episode.action.shape[1] == self.brain.spec.action_size
-
-    def _latents(self, episode: Episode) -> np.ndarray:
-        """(T+1, D)."""
-        return self.brain.perceive(episode.observation).cpu().numpy()
 
     def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
         """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before.
@@ -242,6 +278,11 @@ class AmiAgent:
             if moments.shape[1]:
                 return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
         return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
+
+
+def _embed(brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
+    """{sense: (n, *shape)} -> latents (n, D)."""
+    return brain.perceive(senses).cpu().numpy()
 
 
 def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:

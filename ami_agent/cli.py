@@ -43,6 +43,7 @@ COMMANDS = {
     "memory verify": Command("ami_agent.commands.memory", "find damage in an agent's memory", "Verify"),
     "memory export": Command("ami_agent.commands.memory", "write what an agent remembers for others to read", "Export"),
     "memory compact": Command("ami_agent.commands.memory", "let a memory take less room", "Compact"),
+    "memory forget": Command("ami_agent.commands.memory", "let go of the least of what is remembered", "Forget"),
     "memory recall": Command("ami_agent.commands.memory", "the moments most like one that is remembered", "Recall"),
     "bench list": Command("ami_agent.commands.bench", "suites of tasks, and agents to compare", "List"),
     "bench run": Command("ami_agent.commands.bench", "run agents x tasks x seeds of a suite, or go on", "Run"),

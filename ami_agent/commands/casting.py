@@ -44,6 +44,7 @@ class Cast:
     remember: Callable[[Episode], Episode] = lambda episode: episode
     study: Callable[[], None] = lambda: None  # learn, after every step
     save: Callable[[], None] = lambda: None  # keep what was learned so far
+    forgotten: Callable[[], int] = lambda: 0  # episodes that its memory let go of
 
     def remembered(self) -> tuple[int, int]:
         """Episodes and steps in memory now."""
@@ -118,10 +119,12 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         def save() -> None:
             brain.save(learned_path(folder, environment.spec.environment))
 
-        return Cast(online, brain, origin, store, journal, before, online.remember, online.study, save)
+        doing = online.remember, online.study, save, lambda: online.forgotten
+        return Cast(online, brain, origin, store, journal, before, *doing)
     place = environment.task if environment.stays or config.mind.ways.stay else None
     agent = AmiAgent(brain, config.mind, config.seed, store, device, place)
-    return Cast(agent, brain, origin, store, journal, before, agent.remember)
+    stack.callback(agent.close)
+    return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 
 
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:

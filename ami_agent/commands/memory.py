@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,9 @@ import numpy as np
 from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
+from ami_agent.memory.capacity import give_back, let_go, select
 from ami_agent.memory.database import DamagedMemory, check_url
+from ami_agent.memory.forgetting import ForgettingConfig, byte_count
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Wanted
@@ -104,7 +107,20 @@ class Recall(Whose):
         )
 
 
-def main(config: Info | Verify | Export | Compact | Recall) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Forget(Whose):
+    """Let go of episodes until a memory holds no more than so much: near duplicates first, then what is old, dull and
+    failed, of the environments and tasks that take most."""
+
+    steps: int = 0
+    """Steps that stay at most; 0 for any number."""
+    bytes: str = "0"
+    """Room that it takes afterwards at most, such as 500MB or 2GB; 0 for any."""
+    dry_run: bool = False
+    """Change nothing, but say what would go."""
+
+
+def main(config: Info | Verify | Export | Compact | Forget | Recall) -> int:
     """Do what `config` asks; 0, or 4 if the memory is damaged. Raises UsageError where there is none."""
     path = _path(config.home, config.name) if config.url is None else config.url
     if isinstance(config, Info):
@@ -113,6 +129,8 @@ def main(config: Info | Verify | Export | Compact | Recall) -> int:
         return _verify(path, config.json)
     if isinstance(config, Export):
         return _export(path, config)
+    if isinstance(config, Forget):
+        return _forget(path, config)
     return _compact(path, config) if isinstance(config, Compact) else _recall(path, config)
 
 
@@ -186,14 +204,55 @@ def _compact(path: Path | str, config: Compact) -> int:
     return 0
 
 
+def _forget(path: Path | str, config: Forget) -> int:
+    if not (config.steps or byte_count(config.bytes)):
+        raise UsageError("say how much may stay: --steps N, --bytes 2GB, or both")
+    limits = ForgettingConfig(config.steps, config.bytes)
+    with (
+        HomeLock(path.parent) if isinstance(path, Path) and not config.dry_run else nullcontext(),
+        EpisodeStore(path, read_only=config.dry_run) as store,
+    ):
+        before = store.stats()
+        choice = select(store, limits)
+        if not config.dry_run:
+            let_go(store, choice.ids)
+            give_back(store)
+        after = store.stats()
+    gone = Counter(trace.environment for trace in choice.traces)
+    facts = {
+        "path": path,
+        "dry_run": config.dry_run,
+        "forgotten": len(choice.ids),
+        "duplicates": len(choice.duplicates),
+        "steps": sum(trace.steps for trace in choice.traces),
+        "environments": gone,
+        "ids": sorted(choice.ids),
+        "bytes_before": before["bytes"],
+        "bytes": after["bytes"],
+    }
+    if config.json:
+        console.emit(facts)
+        return 0
+    verb = "would be" if config.dry_run else "were"
+    print(
+        f"{path}: {len(choice.ids)} of {before['episodes']} episodes {verb} forgotten, {facts['steps']} of "
+        f"{before['steps']} steps; {len(choice.duplicates)} are near duplicates of others"
+    )
+    for environment, episodes in gone.items():
+        print(f"  {environment:<20}{episodes} of {before['environments'][environment]['episodes']} episodes")
+    if not config.dry_run:
+        print(f"{before['bytes'] / 2**20:.1f} MiB before, {after['bytes'] / 2**20:.1f} MiB now")
+    return 0
+
+
 def _recall(path: Path | str, config: Recall) -> int:
     from ami_agent.memory.episodic import EpisodicMemory
 
     check_range("episode", config.episode, 1, 2**63 - 1)
     with EpisodeStore(path, read_only=True) as store:
         try:
-            known = store.encoders(config.episode)
-            lived = store.read(config.episode, known[-1] if known else None)
+            known, seen = store.encoders(config.episode), store.stats()["encoders"]
+            lived = store.read(config.episode, max(known, key=seen.__getitem__, default=None))
         except KeyError as error:
             raise UsageError(f"{error.args[0]}; `ami-agent memory info` tells how many there are") from error
         if lived.latent is None:

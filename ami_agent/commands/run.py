@@ -119,6 +119,8 @@ def main(config: Config) -> int:
             "seed": config.seed,
             **results.summary(),
             "memory": dict(zip(("episodes", "steps"), after, strict=True)),
+            "forgotten": player.forgotten(),
+            "embedding": player.agent.embedding if isinstance(player.agent, AmiAgent) else None,
             "weights": player.origin,
             "learned_steps": player.learned_steps(),
             "run": str(run.folder),
@@ -187,6 +189,7 @@ def _report(config: Config, run: Run, results: Results, player: Cast, period: fl
         strip=filmstrip(frames) if frames else None,
         config=run.config,
         memory=(player.before[0], player.remembered()[0]),
+        forgotten=player.forgotten(),
         control_period=period,
         known_place=_map(player),
     )
@@ -223,7 +226,10 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
     if plan["p50"] is not None and config.agent not in ("random", "noop"):
         lines += [f"time of a decision: {plan['p50']:.1f} ms (median), {plan['p99']:.1f} ms (99th percentile)"]
     if config.agent == "ami" and config.memory != "off":
-        lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now"]
+        gone = f", {facts['forgotten']} forgotten" if facts["forgotten"] else ""
+        lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now{gone}"]
+    if facts["embedding"] == "meanwhile":
+        lines += ["its new encoder saw old episodes during the run: what was planned depended on timing, too"]
     for line in [*lines, f"report: {report}"]:
         console.out.print(line, soft_wrap=True, markup=False)
     if stopped:

@@ -34,6 +34,7 @@ def write_report(
     *,
     config: Any = None,
     memory: tuple[int, int] | None = None,
+    forgotten: int = 0,
     control_period: float = 0.0,
     known_place: str = "",
 ) -> Path:
@@ -49,6 +50,7 @@ def write_report(
         film, strip: a moving picture of an episode (GIF) and a PNG of some of its frames.
         config: what the run was made with: a dataclass or nested dict.
         memory: episodes in memory before and after the run.
+        forgotten: episodes that it let go of in between.
         control_period: seconds a step lasts; 0 if unknown.
         known_place: what is remembered of the place, as `place_map` draws it.
 
@@ -63,7 +65,7 @@ def write_report(
         environment=run.get("environment"),
         agent=run.get("agent"),
         facts=_facts(run),
-        headline=[*_headline(results, episodes), *_memory(memory)],
+        headline=[*_headline(results, episodes), *_memory(memory, forgotten)],
         episodes=episodes,
         film=film and data_uri(film, "image/gif"),
         strip=strip and data_uri(strip, "image/png"),
@@ -141,10 +143,12 @@ def _headline(results: Mapping[str, Any], episodes: list[dict[str, Any]]) -> lis
     return cards
 
 
-def _memory(memory: tuple[int, int] | None) -> list[dict[str, str]]:
+def _memory(memory: tuple[int, int] | None, forgotten: int) -> list[dict[str, str]]:
     if memory is None:
         return []
     note = "episodes remembered, before \N{RIGHTWARDS ARROW} after"
+    if forgotten:
+        note += f"; {number(forgotten)} forgotten"
     value = f"{number(memory[0])} \N{RIGHTWARDS ARROW} {number(memory[1])}"
     return [{"name": "memory", "value": value, "note": note}]
 

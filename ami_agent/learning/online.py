@@ -12,6 +12,7 @@ from ami_agent.environment import Environment
 from ami_agent.learning.explorer import Explorer
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.student import Student, StudyConfig
+from ami_agent.memory.capacity import forget
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
@@ -35,7 +36,8 @@ class OnlineAgent:
         environment: Environment,
         study: StudyConfig | None = None,
     ) -> None:
-        self.brain, self.store = brain, store
+        self.brain, self.store, self.config = brain, store, config
+        self.forgotten = 0  # episodes that the store let go of; what was learned from stays in the replay
         self.agent = AmiAgent(brain, config.learning(), seed)
         study = study or StudyConfig(ratio=0.5)
         spec = environment.spec
@@ -69,4 +71,5 @@ class OnlineAgent:
         """
         known = replace(self.agent.look_back(episode), latent=None, encoder="")
         self._student.take(self.store.append(known), known)
+        self.forgotten += len(forget(self.store, self.config.forgetting))
         return known

@@ -51,6 +51,9 @@ class EpisodicMemory:
         """Moments that can be recalled."""
         return 0 if self._moments is None else self._moments.there
 
+    def __contains__(self, episode_id: int) -> bool:
+        return episode_id in self._places
+
     def add(self, episode_id: int, episode: Episode) -> None:
         """Take in an episode of the store, with latents by the encoder of this memory, whether or not these are kept
         in the store too. Cheap but where the file is written: lists are trained at the next recall, if at all.
