@@ -96,7 +96,9 @@ def recall_rows(memory: EpisodicMemory, latents: np.ndarray, rounds: int) -> Ite
     life = Life(2)
     queries = np.stack([life.episode(number).latent[number % STEPS] for number in range(QUERIES)])  # type: ignore
     start = cpu(lambda: memory.recall(queries, K))
-    yield row(f"first {QUERIES} recalls, blocks checked on the way", [1e3 * start / QUERIES], "CPU-ms each")
+    yield row(
+        f"first {QUERIES} recalls: what is new filed, blocks checked on the way", [1e3 * start / QUERIES], "CPU-ms each"
+    )
     kinds = {
         f"recall of {K} among all": Wanted(),
         "of good episodes (half)": Wanted(good=True),
