@@ -169,7 +169,9 @@ class AmiAgent:
             self._note_failures(self.store)
             if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)
-                self.memory = EpisodicMemory(self.store, self.memory.encoder, self.memory.environment)
+                for episode_id in gone:
+                    if episode_id in self.memory:
+                        self.memory.forget(episode_id)
         return known
 
     def _note_failures(self, store: EpisodeStore) -> None:
@@ -210,6 +212,7 @@ class AmiAgent:
             return
         self.background = None
         memory, self.skipped = found
+        memory.store = self.store  # the thread had one of its own
         self._switch(self.store, memory)
         since = [i for i in self.store.ids(environment=memory.environment, encoder=memory.encoder) if i not in memory]
         for episode_id, episode in self.store.readable(since, memory.encoder, senses=False):

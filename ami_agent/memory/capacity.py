@@ -35,7 +35,7 @@ def select(store: EpisodeStore, config: ForgettingConfig, share: float = 1.0) ->
 def forget(store: EpisodeStore, config: ForgettingConfig) -> list[int]:
     """Let go of episodes, in one transaction, if the store is full; their ids. Raises as the store's `append` does."""
     steps, bytes = config.limits
-    if not ((steps < math.inf and store.steps > steps) or (bytes < math.inf and occupied(store) > bytes)):
+    if not ((steps < math.inf and store.steps > steps) or (bytes < math.inf and store.occupied > bytes)):
         return []
     ids = select(store, config, 1 - config.margin).ids
     let_go(store, ids)
@@ -51,15 +51,11 @@ def let_go(store: EpisodeStore, ids: Iterable[int]) -> None:
             db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(id,) for id in ids])
 
 
-def occupied(store: EpisodeStore) -> int:
-    """Bytes of the file that hold something: its free pages are used again before it grows."""
-    pages, free, size = (store.rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size"))
-    return (pages - free) * size
-
-
 def give_back(store: EpisodeStore, most: int = 0) -> None:
     """Make the file smaller if it takes more than `most` bytes, and empty SQLite's log; where the disk has no room to
-    do that, free pages are used again all the same."""
+    do that, free pages are used again all the same. A server does so by itself, while others go on writing."""
+    if store.path is None:
+        return
     try:
         store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         if store.path.stat().st_size > most:
@@ -79,8 +75,8 @@ def _survey(store: EpisodeStore) -> tuple[list[Trace], dict[int, Ends], dict[int
     sizes: dict[int, int] = {}
     for table in ("chunk", "latent"):
         for id, size in store.rows(f"SELECT episode, sum(length(data)) FROM {table} GROUP BY episode"):
-            sizes[id] = sizes.get(id, 0) + size
-    scale = occupied(store) / max(sum(sizes.values()), 1)
+            sizes[id] = sizes.get(id, 0) + int(size)
+    scale = store.occupied / max(sum(sizes.values()), 1)
     traces, ends, encoders = [], {}, {}
     for id, environment in store.rows("SELECT id, environment FROM episode ORDER BY id"):
         encoder = usual.get(environment)

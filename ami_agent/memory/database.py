@@ -87,6 +87,10 @@ class Database(Protocol):
         """Bytes on the disk."""
         ...
 
+    def occupied(self) -> int:
+        """Of them those that hold something: what is free is used again before more is taken."""
+        ...
+
     def compact(self) -> None:
         """Give back the room of what was deleted."""
         ...

@@ -26,8 +26,8 @@ PATIENCE = 1.0  # seconds for a thread to stop
 def unseen(store: EpisodeStore, encoder: str, environment: str) -> int:
     """Moments of an environment that have no latents by `encoder`."""
     without = "id NOT IN (SELECT episode FROM latent WHERE encoder = ?)"
-    query = f"SELECT total(coalesce(CAST(steps AS INTEGER), 0) + 1) FROM episode WHERE environment = ? AND {without}"
-    return int(store.rows(query, environment, encoder)[0][0])
+    query = f"SELECT sum(coalesce(CAST(steps AS INTEGER), 0) + 1) FROM episode WHERE environment = ? AND {without}"
+    return int(store.rows(query, environment, encoder)[0][0] or 0)
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ class BackgroundEmbedding:
                 raise _Stopped
             return embed(senses)
 
-        work = store.path, store.read_only, encoder, environment, embed_on, fits
+        work = store.name, store.read_only, encoder, environment, embed_on, fits
         self._thread = threading.Thread(target=self._run, args=work, name="embedding", daemon=True)
         self._thread.start()
 

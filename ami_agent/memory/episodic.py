@@ -30,7 +30,7 @@ class EpisodicMemory:
 
     A file beside the store holds what was indexed, so that opening reads only what came since. It is a cache: missing,
     damaged or by another encoder or version, it is made anew; episodes that the store no longer has are left out. It is
-    written when a good part of the index is new, and not at all where the store is only read.
+    written when a good part of the index is new, and not at all where the store is only read, or on a server.
 
     Among so many that lists are used, a memory with forgotten episodes and one made anew without them may differ in the
     furthest of what they find.
@@ -40,8 +40,9 @@ class EpisodicMemory:
         self, store: EpisodeStore, encoder: str, environment: str | None = None, exact_rows: int = EXACT_ROWS
     ) -> None:
         self.encoder, self.environment = encoder, environment
-        self._store, self._exact_rows = store, exact_rows
-        self.path = index_path(store.path, encoder, environment)
+        self.store = store  # of the thread that this is used in
+        self._exact_rows = exact_rows
+        self.path = None if store.path is None else index_path(store.path, encoder, environment)
         self._moments: Moments | None = None  # sized by the first episode
         self._written = (0, 0)  # rows in the file, and how many of them its lists were trained on
         self._unkept: dict[int, Episode] = {}  # those that the store does not have with these latents
@@ -52,7 +53,7 @@ class EpisodicMemory:
         return 0 if self._moments is None else self._moments.there
 
     def __contains__(self, episode_id: int) -> bool:
-        return episode_id in self._places
+        return self._moments is not None and episode_id in self._moments
 
     def add(self, episode_id: int, episode: Episode) -> None:
         """Take in an episode of the store, with latents by the encoder of this memory, whether or not these are kept
@@ -117,7 +118,7 @@ class EpisodicMemory:
         """Take what the file holds of what the store has, and read the rest from the store."""
         there = self._marks()
         try:
-            self._moments = self._load()
+            self._moments = None if self.path is None else self._load(self.path)
         except FileNotFoundError:
             log.info("index %s is missing: made from the store", self.path)
         except (DamagedIndex, OSError) as error:
@@ -143,7 +144,7 @@ class EpisodicMemory:
     def _read(self, there: dict[int, tuple[bytes, float]]) -> None:
         """Take in those of the store's episodes that are not known yet."""
         new = [id for id in there if self._moments is None or id not in self._moments]
-        for episode_id, episode in self._store.readable(new, self.encoder, senses=False):
+        for episode_id, episode in self.store.readable(new, self.encoder, senses=False):
             self._take(episode_id, episode, *there[episode_id])
         self._keep()
 
@@ -165,7 +166,7 @@ class EpisodicMemory:
         wanted = {"environment": self.environment, "episode.id": only}
         wanted = {name: value for name, value in wanted.items() if value is not None}
         query += "".join(f" AND {name} = ?" for name in wanted)
-        rows = self._store.rows(f"{query} ORDER BY episode.id", self.encoder, *wanted.values())
+        rows = self.store.rows(f"{query} ORDER BY episode.id", self.encoder, *wanted.values())
         return {id: (digest("recall", repr(row).encode()), row[0]) for id, *row in rows}
 
     def _about(self) -> dict[str, object]:
@@ -177,9 +178,9 @@ class EpisodicMemory:
             "exact_rows": self._exact_rows,
         }
 
-    def _load(self) -> Moments:
+    def _load(self, path: Path) -> Moments:
         """What the file holds. Raises DamagedIndex or OSError."""
-        with opened(self.path) as kept:
+        with opened(path) as kept:
             if (came := {name: kept.header.get(name) for name in self._about()}) != self._about():
                 raise DamagedIndex(f"{self._about()} expected, it is of {came}")
             try:
@@ -190,7 +191,7 @@ class EpisodicMemory:
     def _keep(self) -> None:
         """Write the file, if enough is new; where that fails, one goes without."""
         moments, (rows, trained) = self._moments, self._written
-        if moments is None or self._store.read_only or self._unkept:
+        if self.path is None or moments is None or self.store.read_only or self._unkept:
             return
         if len(moments) - rows < max(KEEP_ROWS, rows // KEEP_SHARE) and trained == moments.neighbours.trained:
             return

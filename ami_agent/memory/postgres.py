@@ -194,6 +194,9 @@ class PostgresDatabase:
         ours = "relnamespace = 'ami_agent'::regnamespace AND relkind = 'r'"
         return int(self.rows(f"SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE {ours}")[0][0])
 
+    def occupied(self) -> int:
+        return self.size()
+
     def others(self) -> int:
         """How many other connections write now."""
         theirs = "locktype = 'advisory' AND classid = ? AND objid != 0 AND pid != pg_backend_pid()"

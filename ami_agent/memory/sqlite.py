@@ -120,6 +120,12 @@ class SqliteDatabase:
         files = [self.path, Path(f"{self.path}-wal")]
         return sum(file.stat().st_size for file in files if file.exists())
 
+    def occupied(self) -> int:
+        pages, free, size = (
+            self.rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
     def compact(self) -> None:
         with _named(self.path):
             self._db.execute("PRAGMA synchronous=FULL")

@@ -252,6 +252,11 @@ class EpisodeStore:
             "encoders": dict(self.rows("SELECT encoder, count(*) FROM latent GROUP BY 1")),
         }
 
+    @property
+    def occupied(self) -> int:
+        """Bytes that hold something: what is free is used again before more is taken."""
+        return self._db.occupied()
+
     def compact(self) -> None:
         """Give back the room of what was deleted or superseded. Raises as `append` does; then nothing has changed."""
         self._db.compact()
