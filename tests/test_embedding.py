@@ -210,7 +210,7 @@ def embed(senses):
     done += 1
     return senses["state"] * 2
 BackgroundEmbedding(store, "beta", "ami/Push-v0", embed, lambda episode: True)._thread.join()
-store._db.set_trace_callback(lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL))
+store._db._db.set_trace_callback(lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL))
 store.drop_latents(["beta"], "ami/Push-v0")
 """
 

@@ -195,7 +195,8 @@ class PostgresDatabase:
         return int(self.rows(f"SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE {ours}")[0][0])
 
     def occupied(self) -> int:
-        return self.size()
+        each = [f"(SELECT coalesce(sum(length(data)), 0) FROM {table})" for table in ("chunk", "latent")]
+        return int(self.rows(f"SELECT {' + '.join(each)}")[0][0])
 
     def others(self) -> int:
         """How many other connections write now."""
