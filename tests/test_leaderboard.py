@@ -63,6 +63,7 @@ def look(browser, page):
 
     def open_page(width=1280, scheme="light"):
         view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        view.set_default_timeout(10_000)
         view.faults = []
         address = page.as_uri()
         view.on("request", lambda asked: asked.url.startswith(("data:", address)) or view.faults.append(asked.url))
@@ -97,8 +98,8 @@ def test_it_fits_and_can_be_read(look, width, scheme):
     assert lightness[0] > 0.9 > 0.3 > lightness[1] if scheme == "light" else lightness[0] < 0.15 < 0.7 < lightness[1]
     for what in ("table.standing", ".panels svg", ".verdict", "details img"):
         assert view.locator(what).count()
-    view.locator("details summary").first.click()
-    assert view.locator("details img").first.evaluate("(img) => img.decode().then(() => img.naturalWidth)") == 1
+    view.locator("details:has(img) summary").first.click()
+    view.wait_for_function("document.querySelector('details img').naturalWidth === 1", timeout=10_000)
 
 
 def test_columns_sort_by_mouse_and_by_key(look):
