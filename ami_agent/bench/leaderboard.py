@@ -106,11 +106,14 @@ class View:
         gains = self.standing.gains
         if not gains:
             return "Ours and Stable-Baselines3 have no task in common yet, so nothing is said about who leads."
-        behind = [gain.ability for gain in gains if not gain.leads]
+        ahead = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if gain.leads]
+        behind = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if not gain.leads]
         unknown = [ability for ability in self.abilities if ability not in {gain.ability for gain in gains}]
-        ahead = f"on {len(gains) - len(behind)} of {len(gains)} abilities"
-        told = f"At equal env steps ours leads the best of Stable-Baselines3 {ahead}"
-        told += f", not on {', '.join(behind)}." if behind else "."
+        told = f"At equal env steps ours leads the best of Stable-Baselines3 on {len(ahead)} of {len(gains)} abilities"
+        told += f": {', '.join(ahead)}" if ahead else ""
+        told += f". It does not on {', '.join(behind)}." if behind else "."
+        if any(gain.seeds < CLAIM for gain in gains):
+            told += f" Under {CLAIM} seeds this is no claim."
         return told + (f" Not compared: {', '.join(unknown)}." if unknown else "")
 
     def _has(self, row: Row, task: Task) -> bool:
