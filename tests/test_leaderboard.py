@@ -10,7 +10,7 @@ import pytest
 from pieces import GIF, made_up, write
 
 from ami_agent import cli
-from ami_agent.bench.leaderboard import render, write_page
+from ami_agent.bench.leaderboard import View, render, write_page
 from ami_agent.bench.results import load
 from ami_agent.bench.standings import standings
 from ami_agent.bench.suites import SUITES
@@ -63,6 +63,7 @@ def look(browser, page):
 
     def open_page(width=1280, scheme="light"):
         view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        view.set_default_timeout(10_000)
         view.faults = []
         address = page.as_uri()
         view.on("request", lambda asked: asked.url.startswith(("data:", address)) or view.faults.append(asked.url))
@@ -97,8 +98,8 @@ def test_it_fits_and_can_be_read(look, width, scheme):
     assert lightness[0] > 0.9 > 0.3 > lightness[1] if scheme == "light" else lightness[0] < 0.15 < 0.7 < lightness[1]
     for what in ("table.standing", ".panels svg", ".verdict", "details img"):
         assert view.locator(what).count()
-    view.locator("details summary").first.click()
-    assert view.locator("details img").first.evaluate("(img) => img.decode().then(() => img.naturalWidth)") == 1
+    view.locator("details:has(img) summary").first.click()
+    view.wait_for_function("document.querySelector('details img').naturalWidth === 1", timeout=10_000)
 
 
 def test_columns_sort_by_mouse_and_by_key(look):
@@ -190,15 +191,22 @@ def test_what_is_said(folder):
     text = render(standings(loaded.pieces), {})
     for said in (
         "Fewer than 5 seeds: SB3 SAC (3). These rows are no ground for a claim.",
-        "At equal env steps ours leads the best of Stable-Baselines3 on 2 of 2 abilities.",
-        "At equal env steps ours leads the best of Stable-Baselines3 on 0 of 2 abilities, not on plan, reason.",
+        "ours leads the best of Stable-Baselines3 on 2 of 2 abilities: control, plan. Under 5 seeds this is no claim.",
+        "ours leads the best of Stable-Baselines3 on 0 of 2 abilities. It does not on plan, reason.",
         "Made with MuJoCo 3.9.0: not ranked with the others",
         "Ours does not lead. Ours scores 0.20, SB3 SAC 0.40, over 1 task",
         "Ranks are over the 2 tasks that have been run.",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
     ):
         assert said in text, said
+    assert text == render(standings(reversed(loaded.pieces)), {})  # the same results make the same page
     assert "http://" not in text and "https://" not in text and "url(" not in text and "@import" not in text
+
+
+def test_moving_pictures_are_left_out_where_there_is_no_room(folder):
+    standing = standings(load([folder]).pieces)[0]
+    assert [film.episodes["best"][1] for film in View(standing).films] == [f"data:image/gif;base64,{GIF}"]
+    assert not View(standing, films=10).films and View(standing, films=10).films_left == 1
 
 
 def test_build_leaves_out_what_is_wrong_and_says_so(folder, tmp_path, capsys):

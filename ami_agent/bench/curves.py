@@ -12,7 +12,7 @@ from ami_agent.bench.results import Piece
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 
-WIDE, HIGH = 300, 200  # of a panel, margins and all
+SIZE = 300, 200  # of a panel, margins and all
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34  # margins in it
 COLOURS = 10  # agents told apart by colour
 CSS = """
@@ -60,13 +60,20 @@ def learned(pieces: Sequence[Piece], axis: str) -> np.ndarray:
     return np.array(rows)
 
 
-def panel(series: Sequence[Series], x_label: str, label: str, bounds: tuple[float, float] | None = None) -> str:
+def panel(
+    series: Sequence[Series],
+    x_label: str,
+    label: str,
+    bounds: tuple[float, float] | None = None,
+    size: tuple[int, int] = SIZE,
+) -> str:
     """An `<svg>` of the series over one another. One with a single row, of an agent that does not learn, is level."""
     every = np.concatenate([one.rows for one in series])
     most = float(every[:, 0].max()) or 1.0
-    x = linear(0, most, LEFT, WIDE - RIGHT, tight=True)
-    low, high = bounds or (float(every[:, 1:].min()), float(every[:, 1:].max()))
-    y = linear(low, high, HIGH - BOTTOM, TOP)
+    wide, high = size
+    x = linear(0, most, LEFT, wide - RIGHT, tight=True)
+    low, top = bounds or (float(every[:, 1:].min()), float(every[:, 1:].max()))
+    y = linear(low, top, high - BOTTOM, TOP)
     parts = [_grid(x, y, x_label)]
     for one in series:
         rows = one.rows if len(one.rows) > 1 else np.repeat(one.rows, 2, axis=0)
@@ -77,7 +84,7 @@ def panel(series: Sequence[Series], x_label: str, label: str, bounds: tuple[floa
         title = f"<title>{escape(one.name)}</title>"
         drawn = f'<path class="band" d="{band}Z"/><path class="line" d="{line}"/>'
         parts.append(f'<g class="{escape(one.style)}">{title}{drawn}</g>')
-    box = f'viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(label)}"'
+    box = f'viewBox="0 0 {wide} {high}" role="img" aria-label="{escape(label)}"'
     return f'<svg class="panel" {box}>{"".join(parts)}</svg>'
 
 
@@ -85,12 +92,12 @@ def _grid(x: Axis, y: Axis, x_label: str) -> str:
     parts = []
     for tick in y.ticks:
         at = f"{y(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{at}" dy=".35em" text-anchor="end">{_short(tick)}</text>')
+        parts.append(f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{x.start - 5}" y="{at}" dy=".35em" text-anchor="end">{brief(tick)}</text>')
     for tick in x.ticks:
-        parts.append(f'<text x="{x(tick):.1f}" y="{HIGH - BOTTOM + 14}" text-anchor="middle">{_short(tick)}</text>')
-    middle = (LEFT + WIDE - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HIGH - 5}" text-anchor="middle">{escape(x_label)}</text>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{y.start + 14}" text-anchor="middle">{brief(tick)}</text>')
+    middle = (x.start + x.end) / 2
+    parts.append(f'<text x="{middle}" y="{y.start + 29}" text-anchor="middle">{escape(x_label)}</text>')
     return "".join(parts)
 
 
@@ -98,9 +105,10 @@ def _path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
     return "M" + "L".join(f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(xs, ys, strict=True))
 
 
-def _short(value: float) -> str:
+def brief(value: float) -> str:
+    """A number in few letters: 2.1M, 36k, 0.25."""
     value = 0.0 if abs(value) < 1e-9 else value
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.6g}{unit}"
+            return f"{value / size:.4g}{unit}"
     return f"{value:.6g}"

@@ -16,15 +16,17 @@ from markupsafe import Markup
 
 from ami_agent.bench import curves
 from ami_agent.bench.results import Piece
-from ami_agent.bench.standings import CLAIM, HEADLINE, OURS, Entry, Estimate, Row, Standing, called
+from ami_agent.bench.standings import CEILINGS, CLAIM, FLOORS, HEADLINE, OURS, Entry, Estimate, Row, Standing, called
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
 from ami_agent.evaluation.statistics import performance_profile, probability_of_improvement
 from ami_agent.files import write_bytes
 
+PUBLISHED = "TD-MPC2's own runs at 100k env steps with action repeat 2 (Hansen et al., ICLR 2024)"
 AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
 THRESHOLDS = np.linspace(0, 1, 51)
+PROFILE = 460, 300  # pixels of its chart
 MOST_FILMS = 24 << 20  # bytes of moving pictures on a page
 
 
@@ -35,9 +37,7 @@ class Better:
     agent: str
     other: str
     tasks: int
-    chance: float
-    low: float
-    high: float
+    chance: Estimate
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class View:
         others = [row.agent for group in self.groups[1:] for row in group.rows if row.agent not in agents]
         colours = {agent: f"c{i % curves.COLOURS}" for i, agent in enumerate(dict.fromkeys([*agents, *others]))}
         self.styles = {row.agent: colours.get(row.agent, row.role) for group in self.groups for row in group.rows}
+        told = {row.agent for row in self.rows}
+        self.references = {agent: called(agent) for agent in (*FLOORS, *CEILINGS) if agent in told}
+        self.published = any(task.published is not None for task in self.tasks)
         self.panels = [self._panel(task) for task in self.tasks]
         self.profile = self._profile()
         self.better = list(self._better())
@@ -103,11 +106,14 @@ class View:
         gains = self.standing.gains
         if not gains:
             return "Ours and Stable-Baselines3 have no task in common yet, so nothing is said about who leads."
-        behind = [gain.ability for gain in gains if not gain.leads]
+        ahead = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if gain.leads]
+        behind = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if not gain.leads]
         unknown = [ability for ability in self.abilities if ability not in {gain.ability for gain in gains}]
-        ahead = f"on {len(gains) - len(behind)} of {len(gains)} abilities"
-        told = f"At equal env steps ours leads the best of Stable-Baselines3 {ahead}"
-        told += f", not on {', '.join(behind)}." if behind else "."
+        told = f"At equal env steps ours leads the best of Stable-Baselines3 on {len(ahead)} of {len(gains)} abilities"
+        told += f": {', '.join(ahead)}" if ahead else ""
+        told += f". It does not on {', '.join(behind)}." if behind else "."
+        if any(gain.seeds < CLAIM for gain in gains):
+            told += f" Under {CLAIM} seeds this is no claim."
         return told + (f" Not compared: {', '.join(unknown)}." if unknown else "")
 
     def _has(self, row: Row, task: Task) -> bool:
@@ -138,7 +144,7 @@ class View:
                 rows = np.column_stack([THRESHOLDS, performance_profile(scores, THRESHOLDS).T])
                 series.append(curves.Series(row.name, self.styles[row.agent], rows))
         told = "Share of runs that score above a threshold"
-        return Markup(curves.panel(series, "score", told, (0.0, 1.0))) if series else Markup("")
+        return Markup(curves.panel(series, "score", told, (0.0, 1.0), PROFILE)) if series else Markup("")
 
     def _better(self) -> list[Better]:
         """Ours, or the first if ours is not there, over each other agent."""
@@ -149,13 +155,14 @@ class View:
             both = [name for name in row.entries if first and name in first.entries]
             if row is not first and first and both:
                 mine, others = ([one.entries[name].scores() for name in both] for one in (first, row))
-                found.append(Better(first.name, row.name, len(both), *probability_of_improvement(mine, others)))
+                chance = Estimate(*probability_of_improvement(mine, others))
+                found.append(Better(first.name, row.name, len(both), chance))
         return found
 
     def _films(self, room: int) -> tuple[list[Film], int]:
         """One set an agent and task, of the first seed that has one, as far as there is room; and how many are left."""
         found, left = [], 0
-        for task, row, entry in self.entries:
+        for task, row, entry in sorted(self.entries, key=lambda entry: self.rows.index(entry[1])):
             piece = next((piece for piece in entry.pieces if piece.films), None)
             if piece is None:
                 continue
@@ -207,7 +214,8 @@ def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> s
         number=number,
         shown=shown,
         bar=bar,
-        called=called,
+        brief=lambda value: curves.brief(float(f"{value:.3g}")),
+        cited=PUBLISHED,
     )
 
 

@@ -139,27 +139,32 @@ class Gain:
     mean: float
     low: float | None
     high: float | None
+    seeds: int  # the fewest of a task, of either
 
     @property
     def sentence(self) -> str:
         ours, rival = f"Ours scores {self.ours:.2f}", called(self.rival)
-        told = f", {rival} {self.theirs:.2f}, over {self.tasks} task{'s' * (self.tasks > 1)}"
-        if self.low is None or self.high is None:
-            return f"{self._verdict}. {ours}{told}; one seed gives no interval."
-        return (
-            f"{self._verdict}. {ours}{told}; the difference is {self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})."
-        )
+        told = f"{ours}, {rival} {self.theirs:.2f}, over {self.tasks} task{'s' * (self.tasks > 1)}"
+        interval = "; one seed gives no interval"
+        if self.low is not None and self.high is not None:
+            interval = f"; the difference is {self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+        few = f" Only {self.seeds} seed{'s' * (self.seeds > 1)}: no ground for a claim." if self.seeds < CLAIM else ""
+        return f"{self._verdict}. {told}{interval}.{few}"
 
     @property
     def leads(self) -> bool:
         return self.mean > 0
 
     @property
+    def known(self) -> bool:
+        """Whether the difference is beyond chance."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
     def _verdict(self) -> str:
-        known = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
         if self.mean == 0:
             return "Ours does not lead: both are level"
-        return ("Ours leads" if self.leads else "Ours does not lead") + ("" if known else ", within chance")
+        return ("Ours leads" if self.leads else "Ours does not lead") + ("" if self.known else ", within chance")
 
 
 @dataclass(frozen=True)
@@ -252,10 +257,9 @@ def _gains(suite: Suite, rows: Sequence[Row]) -> Iterator[Gain]:
             yield min(found, key=lambda gain: gain.mean)
 
 
-def _gain(ours: Row, theirs: Row, ability: str | None = None) -> Gain | None:
-    """Over the tasks that both have, in one ability or in all, each read where the one that learned less ended."""
-    both = [name for name in ours.entries if name in theirs.entries]
-    both = [name for name in both if ability in (None, ours.entries[name].task.ability)]
+def _gain(ours: Row, theirs: Row, ability: str) -> Gain | None:
+    """Over the tasks of an ability that both have; None where there are none."""
+    both = [name for name in ours.entries if name in theirs.entries and ours.entries[name].task.ability == ability]
     if not both:
         return None
     pairs = [shared_scores(ours.entries[name], theirs.entries[name]) for name in both]
@@ -263,7 +267,8 @@ def _gain(ours: Row, theirs: Row, ability: str | None = None) -> Gain | None:
     means = [interquartile_mean(np.concatenate([np.asarray(runs) for runs in some])) for some in (mine, others)]
     known = all(max(map(len, some)) > 1 for some in (mine, others))
     mean, low, high = difference_of_means(mine, others) if known else (means[0] - means[1], None, None)
-    return Gain(ability or "all", theirs.agent, len(both), means[0], means[1], mean, low, high)
+    seeds = min(map(len, (*mine, *others)))
+    return Gain(ability, theirs.agent, len(both), means[0], means[1], mean, low, high, seeds)
 
 
 def shared_scores(one: Entry, other: Entry) -> tuple[list[float], list[float]]:
