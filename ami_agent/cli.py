@@ -47,6 +47,7 @@ COMMANDS = {
     "memory recall": Command("ami_agent.commands.memory", "the moments most like one that is remembered", "Recall"),
     "bench list": Command("ami_agent.commands.bench", "suites of tasks, and agents to compare", "List"),
     "bench run": Command("ami_agent.commands.bench", "run agents x tasks x seeds of a suite, or go on", "Run"),
+    "bench compare": Command("ami_agent.commands.bench", "whether results are worse than others", "Compare"),
     "replay": Command("ami_agent.commands.replay", "live a run's episodes again, and compare"),
     "leaderboard build": Command("ami_agent.commands.leaderboard", "one page of all results of the benchmark", "Build"),
     "leaderboard check": Command("ami_agent.commands.leaderboard", "say what is wrong with files of results", "Check"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ami_agent.bench.piece import DONE
+from ami_agent.bench.schema import DONE
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from learning_figure import figure
 
-from ami_agent.bench.piece import DONE, FAILED, read
+from ami_agent.bench.piece import read
+from ami_agent.bench.schema import DONE, FAILED
 from ami_agent.bench.suites import Task
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ami_agent.bench.piece import FAILED, Facts, fail, read
+from ami_agent.bench.piece import Facts, fail, read
 from ami_agent.bench.runner import Plan, command, one_thread, prepare
+from ami_agent.bench.schema import FAILED, UNFINISHED
 from ami_agent.console import progress, say
 from ami_agent.errors import MissingError
 from ami_agent.files import write_json
@@ -67,7 +68,7 @@ def _work(name: str, text: str) -> str:
         scratch.mkdir()
         done = subprocess.run(command(path, scratch), env=one_thread(), capture_output=True, text=True)
         facts = read(path)
-        if facts["status"] == "unfinished":
+        if facts["status"] == UNFINISHED:
             words = done.stderr.strip().splitlines()[-1:]
             fail(path, f"its process ended with {done.returncode}: {''.join(words)}")
         return path.read_text()

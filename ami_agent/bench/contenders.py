@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ami_agent.bench import others, ours, sb3, untaught
-from ami_agent.bench.piece import Piece
+from ami_agent.bench.piece import OpenPiece
 from ami_agent.bench.suites import Task
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, nearest
@@ -18,7 +18,7 @@ class Contender:
     """`run` takes a piece to its end; `config` is what it does so with, saved in the piece's file."""
 
     about: str
-    run: Callable[[Piece], None]
+    run: Callable[[OpenPiece], None]
     config: Callable[[Task], Any] = lambda task: {}
     needs: str = ""  # of a task: "goals" or "oracle"
     resumes: bool = False  # goes on from its last checkpoint; others begin from zero

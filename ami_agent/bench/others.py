@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from ami_agent.bench.judge import Interrupted
-from ami_agent.bench.piece import Piece
+from ami_agent.bench.piece import OpenPiece
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 
@@ -43,7 +43,7 @@ def source(name: str) -> dict[str, Any]:
     raise UsageError(f"no package here offers the agent {name!r}")
 
 
-def learn(piece: Piece) -> None:
+def learn(piece: OpenPiece) -> None:
     """From zero, judged whenever the agent calls and a point is due; or judged once, if it has no `train`."""
     kind = load_agents()[piece.facts["agent"]]
     if isinstance(kind, str):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.bench.judge import Interrupted
-from ami_agent.bench.piece import Piece
+from ami_agent.bench.piece import OpenPiece
 from ami_agent.bench.suites import Task
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.configs import build
@@ -59,7 +59,7 @@ def _modelled(config: Ours, **change: Any) -> Ours:
     return replace(config, brain=replace(config.brain, model=replace(config.brain.model, **change)))
 
 
-def learn(piece: Piece) -> None:
+def learn(piece: OpenPiece) -> None:
     """One call of `train` from point to point, each going on from the checkpoint of the last."""
     config, seed = build(Ours, piece.settings["config"]), piece.seed
     environment = Environment(piece.environment, config.train.worlds, piece.options, piece.repeat)

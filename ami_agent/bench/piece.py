@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ami_agent.bench.judge import films, judged
+from ami_agent.bench.schema import DONE, FAILED, UNFINISHED, evaluation_seeds
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
@@ -19,12 +20,7 @@ from ami_agent.protocols import Agent
 from ami_agent.runs import Run, git_commit
 from ami_agent.signals import Stop
 
-FORMAT = 1
-JUDGED = 1_000_000  # evaluation's seeds begin here; ours trains on those from 2**30 on, SB3 seeds its world once, below
-APART = 1_000  # from one training seed's evaluation to the next one's: the most episodes
-MOST_SEEDS = JUDGED // APART
 OTHERS = ("stable-baselines3", "dm-control", "shimmy")  # packages that results depend on, too
-UNFINISHED, DONE, FAILED = "unfinished", "done", "failed"
 Facts = dict[str, Any]
 
 
@@ -49,12 +45,6 @@ def complete(facts: Facts, limits: Facts) -> bool:
     return last is not None and reached({"limits": limits}, last["steps"], last["cpu_seconds"])
 
 
-def evaluation_seeds(seed: int, episodes: int) -> range:
-    """Of the episodes that a training seed is judged by; never those of training."""
-    first = JUDGED + APART * seed
-    return range(first, first + episodes)
-
-
 def kept(facts: Facts, scratch: Path) -> Path | None:
     """The folder of the run that a piece was in, if it has a checkpoint to go on from.
 
@@ -72,7 +62,7 @@ def kept(facts: Facts, scratch: Path) -> Path | None:
     return folder
 
 
-class Piece:
+class OpenPiece:
     """A piece while it is run: its file, its clock, and the worlds it is judged in."""
 
     def __init__(self, path: Path, scratch: Path, stop: Stop, at_once: int | None = None) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ami_agent.bench.contenders import Contender, contender, misfit
-from ami_agent.bench.piece import DONE, FAILED, FORMAT, UNFINISHED, Facts, complete, fail, kept, read
+from ami_agent.bench.piece import Facts, complete, fail, kept, read
+from ami_agent.bench.results import file_name
+from ami_agent.bench.schema import DONE, FAILED, FORMAT, UNFINISHED
 from ami_agent.bench.suites import Suite, Task
 from ami_agent.console import progress, say
 from ami_agent.environment import Environment
@@ -38,8 +40,7 @@ class Plan:
     retry: bool = False  # pieces that failed
 
     def path(self, agent: str, task: Task, seed: int) -> Path:
-        slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task.name)
-        return self.results / f"{self.suite.name}--{agent}--{slug}--{seed}.json"
+        return self.results / file_name(self.suite.name, agent, task.name, seed)
 
     def scratch_of(self, path: Path) -> Path:
         return self.scratch / path.stem

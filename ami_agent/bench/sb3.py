@@ -10,7 +10,7 @@ from gymnasium.wrappers import FilterObservation, FlattenObservation
 
 from ami_agent import checkpoints
 from ami_agent.bench.judge import Interrupted
-from ami_agent.bench.piece import Piece
+from ami_agent.bench.piece import OpenPiece
 from ami_agent.environment import GOAL_KEYS, find, make
 
 ALGORITHMS = {"sac": "SAC", "ppo": "PPO", "td3": "TD3", "sac-her": "SAC"}
@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}  # all else 
 HINDSIGHT: dict[str, Any] = {"policy": "MultiInputPolicy", "device": "cpu", "replay_buffer": "HerReplayBuffer"}
 
 
-def learn(piece: Piece) -> None:
+def learn(piece: OpenPiece) -> None:
     """From zero, judged in the midst of its one call of `learn`."""
     import stable_baselines3  # it takes seconds, and most pieces are without it
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from ami_agent.baselines.oracle_planner import OraclePlannerAgent
 from ami_agent.baselines.simple import NoopAgent, OracleAgent, RandomAgent
-from ami_agent.bench.piece import Piece
+from ami_agent.bench.piece import OpenPiece
 from ami_agent.protocols import Agent
 from ami_envs import registry
 
 
-def draw(piece: Piece) -> None:
+def draw(piece: OpenPiece) -> None:
     run = piece.begin()
     piece.point(0, _agent(piece))
     piece.finish(run)
 
 
-def _agent(piece: Piece) -> Agent:
+def _agent(piece: OpenPiece) -> Agent:
     name, judge, size = piece.facts["agent"], piece.judge, piece.judge.spec.action_size
     vector: Any = judge.vector
     if name == "noop":

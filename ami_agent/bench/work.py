@@ -13,7 +13,8 @@ import torch
 
 from ami_agent.bench.contenders import contender
 from ami_agent.bench.judge import Interrupted
-from ami_agent.bench.piece import DONE, Piece, fail, read
+from ami_agent.bench.piece import OpenPiece, fail, read
+from ami_agent.bench.schema import DONE
 from ami_agent.errors import LockedError
 from ami_agent.files import write_json
 from ami_agent.memory.lock import HomeLock
@@ -28,7 +29,7 @@ def main(path: Path, scratch: Path) -> int:
         try:
             with HomeLock(scratch):
                 who = contender(read(path)["agent"])
-                piece = Piece(path, scratch, stop, who.at_once)
+                piece = OpenPiece(path, scratch, stop, who.at_once)
                 who.run(piece)
                 write_json(path, {**piece.facts, "status": DONE})
         except Interrupted:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from ami_agent import console
+from ami_agent.bench.results import FOLDER
 from ami_agent.bench.suites import SUITES, Suite, Task, find_suite
 from ami_agent.commands.common import check_range
 from ami_agent.errors import UsageError, nearest
 from ami_agent.signals import graceful
-
-RESULTS = Path("results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Run:
     """Stop sooner, at the first point after as many CPU seconds of learning."""
     retry: bool = False
     """Run failed pieces again."""
-    results: Path = RESULTS
+    results: Path = FOLDER
     """Where the pieces' files are."""
     scratch: Path = Path("runs/bench")
     """Where the runs and checkpoints go."""
@@ -55,8 +56,48 @@ class Run:
         check_range("jobs", self.jobs, 1, 1024)
 
 
-def main(config: List | Run) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Whether B is worse than A beyond chance, before a change is merged; exit code 4 if it is."""
+
+    places: tyro.conf.Positional[tuple[str, str]]
+    """A and B: each FOLDER of results, whose "ours" is meant, or FOLDER:AGENT."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+
+def main(config: List | Run | Compare) -> int:
+    """Do what `config` asks; 0, or 4 if a comparison shows a loss."""
+    if isinstance(config, Compare):
+        return _compare(config)
     return _list(config.json) if isinstance(config, List) else _run(config)
+
+
+def _compare(config: Compare) -> int:
+    from ami_agent.bench.compare import WORSE, agent_in, compare
+
+    before, after = config.places
+    found = compare(agent_in(before), agent_in(after))
+    worse = any(one.worse for one in found)
+    if config.json:
+        told = [
+            {
+                "suite": one.suite.name,
+                "seeds": one.seeds,
+                "gain": one.gain,
+                "improvement": one.improvement,
+                "worse": one.worse,
+                "tasks": {
+                    change.task.name: {"before": change.before, "after": change.after, "p": change.p}
+                    for change in one.changes
+                },
+            }
+            for one in found
+        ]
+        console.emit({"a": before, "b": after, "worse": worse, "suites": told})
+    else:
+        print("\n".join(one.text for one in found))
+    return WORSE if worse else 0
 
 
 def _list(json: bool) -> int:
@@ -107,7 +148,8 @@ def _run(config: Run) -> int:
 
 
 def _tell(config: Run, pieces: list[Path]) -> int:
-    from ami_agent.bench.piece import FAILED, read
+    from ami_agent.bench.piece import read
+    from ami_agent.bench.schema import FAILED
 
     failed = {path.stem: read(path)["reason"] for path in pieces if read(path)["status"] == FAILED}
     if config.json:
@@ -133,15 +175,16 @@ def chosen(suite: Suite, names: str) -> list[Task]:
 
 def numbers(text: str) -> list[int]:
     """Seeds from "5", how many, or from "0,3", which."""
-    from ami_agent.bench.piece import MOST_SEEDS
+    from ami_agent.bench.schema import APART, JUDGED
 
+    most = JUDGED // APART
     try:
         seeds = list(range(int(text))) if "," not in text else [int(word) for word in text.split(",") if word.strip()]
     except ValueError:
         seeds = []
-    if not seeds or not all(0 <= seed < MOST_SEEDS for seed in seeds):
+    if not seeds or not all(0 <= seed < most for seed in seeds):
         raise UsageError(
-            f'--seeds must be how many, such as 5, or which, such as "0,3", from 0 to {MOST_SEEDS - 1}, not {text!r}'
+            f'--seeds must be how many, such as 5, or which, such as "0,3", from 0 to {most - 1}, not {text!r}'
         )
     return list(dict.fromkeys(seeds))
 
