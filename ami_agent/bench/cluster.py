@@ -1,9 +1,10 @@
 """Running a suite on a Ray cluster (extra `ray`): the same pieces, the same files. One task a piece; a piece whose
-worker is lost is run again, from its last checkpoint where its scratch folder is shared, else from zero."""
+worker is lost is run again, from zero."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from ami_agent.files import write_json
 from ami_agent.signals import Stop
 
 RETRIES = 3  # of a piece whose worker was lost
+ORPHANS = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"  # a lost worker's piece ends with it
 
 
 def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
@@ -49,14 +51,15 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError as error:
         raise MissingError("--ray needs Ray: pip install 'ami-agent[ray]'") from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, **quiet)
     except ConnectionError as error:
         if address != "auto":
             raise MissingError(f"--ray {address}: no cluster there; begin one with `ray start --head`") from error
         say("no Ray cluster is running here: one is begun on this machine, for as long as this takes")
-        ray.init(**quiet)
+        os.environ.setdefault(ORPHANS, "true")
+        ray.init(include_dashboard=False, **quiet)
     return ray
 
 
