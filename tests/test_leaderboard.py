@@ -203,6 +203,12 @@ def test_what_is_said(folder):
     assert "http://" not in text and "https://" not in text and "url(" not in text and "@import" not in text
 
 
+def test_references_alone_are_shown(tmp_path):
+    folder = write(tmp_path, made_up("random", TASKS[0], 0, 0.0), made_up("oracle", TASKS[0], 0, 1.0))
+    text = render(standings(load([folder]).pieces), {})
+    assert "Ours and Stable-Baselines3 have no task in common yet" in text and "<h3>Tasks" not in text
+
+
 def test_moving_pictures_are_left_out_where_there_is_no_room(folder):
     standing = standings(load([folder]).pieces)[0]
     assert [film.episodes["best"][1] for film in View(standing).films] == [f"data:image/gif;base64,{GIF}"]

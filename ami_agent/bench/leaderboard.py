@@ -7,6 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Made:
 
     agent: str
     commands: list[str]
-    with_: list[str]
+    circumstances: list[str]
 
 
 class View:
@@ -85,13 +86,16 @@ class View:
         self.films, self.films_left = self._films(films)
         self.made = [_made(row) for group in self.groups for row in group.rows]
 
-    @property
+    @cached_property
     def entries(self) -> list[tuple[Task, Row, Entry]]:
-        return [(task, row, row.entries[task.name]) for task in self.tasks for row in self.rows if self._has(row, task)]
+        """By task, then by row."""
+        return [
+            (task, row, row.entries[task.name]) for task in self.tasks for row in self.rows if task.name in row.entries
+        ]
 
     def reference(self, agent: str, task: Task) -> float | None:
         """What a floor or a ceiling has on a task, in its metric."""
-        return next((row.entries[task.name].value.mean for row in self.rows if self._is(row, agent, task)), None)
+        return next((entry.value.mean for what, row, entry in self.entries if (what, row.agent) == (task, agent)), None)
 
     def best(self, ability: str) -> float:
         """The highest score among agents, to mark the leader."""
@@ -116,19 +120,11 @@ class View:
             told += f" Under {CLAIM} seeds this is no claim."
         return told + (f" Not compared: {', '.join(unknown)}." if unknown else "")
 
-    def _has(self, row: Row, task: Task) -> bool:
-        return task.name in row.entries
-
-    def _is(self, row: Row, agent: str, task: Task) -> bool:
-        return row.agent == agent and task.name in row.entries
-
     def _panel(self, task: Task) -> Panel:
         charts = {}
         metric = "share of episodes that succeed" if task.metric == "success" else "return"
         for axis, label in AXES.items():
-            found = [
-                (row, curves.learned(row.entries[task.name].pieces, axis)) for row in self.rows if self._has(row, task)
-            ]
+            found = [(row, curves.learned(entry.pieces, axis)) for what, row, entry in self.entries if what == task]
             series = [curves.Series(row.name, self.styles[row.agent], rows) for row, rows in found if len(rows)]
             bounds = (0.0, 1.0) if task.metric == "success" else None
             told = f"{task.short}: {metric} over {label}"

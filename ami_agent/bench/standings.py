@@ -11,23 +11,26 @@ from statistics import median
 
 import numpy as np
 
-from ami_agent.bench.results import Piece
+from ami_agent.bench.results import LATE, Piece
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.evaluation.statistics import difference_of_means, interquartile_mean, stratified_bootstrap
 
 OURS = "ours"
 FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
 SB3 = ("sac", "ppo", "td3", "sac-her")
-NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER", "noop": "do nothing"}
+NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER"}
+NAMES |= {"noop": "do nothing", "oracle-planner": "oracle planner"}
 CLAIM, HEADLINE = 5, 10  # seeds that a claim needs, and a headline
 REASON = 300  # characters of why a piece failed
 SHORT = 0.98  # of a task's env steps: who learned for less is said to
 
 
 def called(agent: str) -> str:
-    """An agent's name as people read it: "ours-no-planner" is "ours, no planner"."""
-    name = agent.replace("-", ", ", 1).replace("-", " ") if agent.startswith(f"{OURS}-") else agent.replace("-", " ")
-    return NAMES.get(agent, name)
+    """An agent's name as people read it: "ours-no-planner" is "ours, no planner". Those of others stay as they are, so
+    that none looks like one of these."""
+    if agent.startswith(f"{OURS}-"):
+        return agent.replace("-", ", ", 1).replace("-", " ")
+    return NAMES.get(agent, agent)
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """An agent in a suite, with one MuJoCo a task."""
+    """An agent in a suite."""
 
     agent: str
     entries: dict[str, Entry]  # by name of task
-    mujoco: str
     rank: int | None = None
 
     @property
@@ -231,7 +233,7 @@ def _group(suite: Suite, pieces: list[Piece]) -> Group:
     rows = []
     for agent, found in by_agent.items():
         entries = {task.name: Entry(task, tuple(found[task.name])) for task in suite.tasks if task.name in found}
-        rows.append(Row(agent, entries, _versions(pieces=[piece for some in found.values() for piece in some])))
+        rows.append(Row(agent, entries))
     widest = max((row.entries for row in rows if row.role == "agent"), key=len, default={})
     ranked = sorted((row for row in rows if _is_ranked(row, widest)), key=lambda row: -row.overall.mean)
     places = {row.agent: 1 + sum(o.overall.mean > row.overall.mean for o in ranked) for row in ranked}
@@ -272,8 +274,8 @@ def _gain(ours: Row, theirs: Row, ability: str) -> Gain | None:
 
 
 def shared_scores(one: Entry, other: Entry) -> tuple[list[float], list[float]]:
-    """Of both, at equal env steps: where the one that learned for less ended."""
-    limit = min(one.whole, other.whole)
+    """Of both, at equal env steps: where the one that learned for less ended, give or take the end of a stretch."""
+    limit = min(one.whole, other.whole) * LATE
     return one.scores(limit), other.scores(limit)
 
 
