@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from pieces import made_up, write
 
 from ami_agent import cli
 from ami_agent.bench import contenders, others, ours, piece, runner, work
@@ -253,6 +254,7 @@ def plugins(monkeypatch):
             ("halfway", f"{__name__}:Halfway"),
             ("broken", "no_such_module:Agent"),
             ("dumb", f"{__name__}:Task"),
+            ("<b>", f"{__name__}:Lazy"),
         )
     ]
     monkeypatch.setattr(others.metadata, "entry_points", lambda group: points if group == others.GROUP else [])
@@ -268,7 +270,7 @@ def test_agents_of_other_packages_compete(plugins, tmp_path, capsys):
     assert facts["settings"]["config"]["class"].endswith(":Lazy")
     early = here(plan(tmp_path), "halfway")
     assert early["status"] == "failed" and "ended its training before 800 steps" in early["reason"]
-    for name, reason in (("broken", "ModuleNotFoundError"), ("dumb", "has no reset and no act")):
+    for name, reason in (("broken", "ModuleNotFound"), ("dumb", "has no reset and no act"), ("<b>", "letters, digits")):
         with pytest.raises(UsageError, match=f"{name}' is broken: .*{reason}"):
             contenders.contender(name)
     assert cli.main(["bench", "list", "--json"]) == 0
@@ -326,3 +328,18 @@ def test_the_command_runs_a_suite_and_goes_on(tmp_path, monkeypatch, capsys):
     assert cli.main(line) == 0
     assert json.loads(capsys.readouterr().out)["pieces"] == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
+
+
+def test_compare_says_whether_b_is_worse(tmp_path, capsys):
+    names = [task.name for task in SUITES["core-v1"].tasks]
+    for folder, scores in (("a", (0.8, 0.7, 0.9)), ("b", (0.2, 0.3, 0.25))):
+        pieces = [made_up("ours", name, seed, 0.0, score) for name in names for seed, score in enumerate(scores)]
+        write(tmp_path / folder, *pieces)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert cli.main(["bench", "compare", a, b]) == 4
+    assert "B is WORSE than A" in capsys.readouterr().out
+    assert cli.main(["bench", "compare", b, a, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert not told["worse"] and told["suites"][0]["gain"][0] > 0 and set(told["suites"][0]["tasks"]) == set(names)
+    assert cli.main(["bench", "compare", a, f"{b}:sac"]) == 2
+    assert "has no results of sac; there is ours" in capsys.readouterr().err

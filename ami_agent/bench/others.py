@@ -2,8 +2,9 @@
 
 Such a class is made with (spec, seed), of an `ami_agent.protocols.Spec`; it resets and acts as any `Agent`. One that
 learns has `train(environment, steps, judge)`, too: `environment` is one world (`ami_agent.environment.Environment`),
-`steps` the env steps to live in it, and `judge(steps)` is to be called with the env steps lived so far, at least once
-an episode. It judges the agent where a point of its curve is due, and says whether to go on.
+`steps` the env steps to live in it, and `judge(steps)` is to be called with the env steps lived so far, best after
+every decision: it judges the agent where a point of its curve is due, and says whether to go on. A point that comes
+late by more than 2 % of the steps does not count.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ami_agent.bench.judge import Interrupted
 from ami_agent.bench.piece import OpenPiece
+from ami_agent.bench.schema import agent_fault
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 
@@ -28,7 +30,8 @@ def load_agents() -> dict[str, type | str]:
         try:
             kind = point.load()
             missing = [name for name in ("reset", "act") if not callable(getattr(kind, name, None))]
-            found[point.name] = f"{point.value} has no {' and no '.join(missing)}" if missing else kind
+            lacks = f"{point.value} has no {' and no '.join(missing)}" if missing else None
+            found[point.name] = agent_fault(point.name) or lacks or kind
         except (Exception, SystemExit) as error:  # it is someone else's code
             found[point.name] = f"{point.value}: {type(error).__name__}: {' '.join(str(error).split())}"
     return found
