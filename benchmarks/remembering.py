@@ -1,0 +1,137 @@
+"""What memory is worth, part by part: `python benchmarks/remembering.py [--weights FILE] [--json FILE]`.
+
+Each setting lives the same episodes twice, the second time in another process: tasks that it has met before. A home is
+empty at first; without persistence it is empty both times. Decisions are those of an episode: of one that fails, all.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from ami_agent.console import progress
+from ami_agent.evaluation.statistics import wilson
+from ami_agent.files import write_json
+from ami_agent.runs import hardware, versions
+
+LIVES = 2
+KEPT, ANEW = True, False
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    flags: tuple[str, ...] = ()
+    home: bool = KEPT  # from the first life to the second
+
+
+SETTINGS = (
+    Setting("memory"),
+    Setting("no graph", ("--ways.no-use",)),
+    Setting("no proposals", ("--recalled", "0")),
+    Setting("no persistence", (), ANEW),
+    Setting("no memory", ("--memory", "off", "--ways.no-use")),
+)
+WITHOUT = SETTINGS[-1].name
+
+
+def live(line: list[str], folder: Path) -> list[dict[str, Any]]:
+    """What one run says of its episodes; ends with its complaint if it fails."""
+    done = subprocess.run([sys.executable, "-m", "ami_agent", *line], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"ami-agent {' '.join(line)} ended {done.returncode}:\n{done.stderr}")
+    metrics = folder / json_format.loads(done.stdout)["run"] / "metrics.jsonl"
+    episodes = [json_format.loads(text) for text in metrics.read_text().splitlines()]
+    return [{"success": bool(one["success"]), "decisions": one["length"]} for one in episodes]
+
+
+def lives(setting: Setting, common: list[str], seed: int) -> list[list[dict[str, Any]]]:
+    """The episodes of each life."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, told = Path(name), []
+        for life in range(LIVES):
+            home = folder / ("home" if setting.home else f"home-{life}")
+            told.append(live([*common, *setting.flags, "--seed", str(seed), "--home", str(home)], folder))
+    return told
+
+
+def saved(there: np.ndarray, without: np.ndarray, draws: int = 2000) -> str:
+    """Decisions (seeds, episodes) saved against the same episodes without: mean, and its 95 % interval (bootstrap over
+    the episodes of each seed)."""
+    gain, rng = without - there, np.random.default_rng(0)
+    drawn = rng.integers(gain.shape[1], size=(draws, *gain.shape))
+    means = np.take_along_axis(gain[None], drawn, axis=2).mean((1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{gain.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+def table(results: dict[str, np.ndarray]) -> list[str]:
+    """results[setting]: (2, seeds, lives, episodes), successes and decisions -> the lines of a Markdown table."""
+    heads = [f"{what}, {when}" for what in ("success, %", "decisions") for when in ("first", "again")]
+    lines = [f"| | {' | '.join(heads)} | saved, first | saved, again |", "|---" * 7 + "|"]
+    for name, (success, decisions) in results.items():
+        cells = []
+        for life in range(LIVES):
+            n = success[:, life].size
+            low, high = wilson(int(success[:, life].sum()), n)
+            cells.append(f"{100 * success[:, life].mean():.0f} ({100 * low:.0f} to {100 * high:.0f})")
+        cells += [f"{decisions[:, life].mean():.1f}" for life in range(LIVES)]
+        without = results[WITHOUT][1] if WITHOUT in results else None
+        for life in range(LIVES):
+            own = name == WITHOUT or without is None
+            cells.append("-" if own else saved(decisions[:, life], without[:, life]))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def main(
+    env: str = "ami/MazeNav-v0",
+    options: str = '{"size": 8, "map": "fixed"}',
+    weights: str = "auto",
+    episodes: int = 20,
+    seeds: int = 3,
+    only: tuple[str, ...] = (),
+    json: Path | None = None,
+) -> None:
+    """Print the table in Markdown, under what made it.
+
+    Args:
+        env: where it lives.
+        options: of the environment.
+        weights: as `ami-agent run` takes them.
+        episodes: of a life.
+        seeds: how many: sessions, where the world has such.
+        only: some of the settings, by name.
+        json: write the raw successes and decisions to this file, too.
+    """
+    weights = weights if weights in ("auto", "pretrained") else str(Path(weights).absolute())
+    common = ["run", "--env", env, "--options", options, "--weights", weights, "--episodes", str(episodes), "--json"]
+    chosen = [setting for setting in SETTINGS if not only or setting.name in only]
+    raw: dict[str, list[list[list[dict[str, Any]]]]] = {}
+    with progress(len(chosen) * seeds, env) as advance:
+        for setting in chosen:
+            for seed in range(seeds):
+                raw.setdefault(setting.name, []).append(lives(setting, common, seed + 1))
+                advance(1, setting.name)
+    results = {
+        name: np.array([[[[one[what] for one in life] for life in seed] for seed in told] for what in told[0][0][0]])
+        for name, told in raw.items()
+    }
+    told, machine = ", ".join(f"{name} {version}" for name, version in versions().items()), hardware()
+    print(f"`{env}` with {options}: {seeds} seeds of {episodes} episodes, lived twice; 95 % intervals")
+    print(f"{machine['processor']}, {machine['cores']} cores; {told}\n")
+    print("\n".join(table(results)))
+    if json:
+        write_json(json, {"env": env, "options": options, "weights": weights, "versions": versions(), "lived": raw})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
