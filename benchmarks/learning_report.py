@@ -11,22 +11,17 @@ from learning_figure import figure
 
 from ami_agent.bench.piece import read
 from ami_agent.bench.schema import DONE, FAILED
+from ami_agent.bench.standings import CLAIM, SB3, called
 from ami_agent.bench.suites import Task
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap
 from ami_agent.files import write_bytes
 
-NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO"}  # the others are called as they are
 ALIKE, BASELINES = ("torch", "mujoco", "dm-control"), "stable-baselines3"  # of one version, to be compared
-CLAIM, HINT = 5, 3  # seeds that a claim needs, at least; and a mere hint
+HINT = 3  # seeds, at least
 TDMPC2 = "Hansen et al., TD-MPC2, ICLR 2024: the authors' own runs at 100k env steps, with action repeat 2"
 Piece = dict[str, Any]
 Pieces = dict[str, dict[str, list[Piece]]]  # [task][agent], a piece a seed
-
-
-def called(agent: str) -> str:
-    """An agent's name in a table: "ours-no-planner" is "ours, no planner"."""
-    return NAMES.get(agent, agent.replace("-", ", ", 1).replace("-", " "))
 
 
 def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
@@ -52,7 +47,7 @@ def _must_be_the_same(piece: Piece) -> dict[tuple[str, ...], Any]:
     versions = piece.get("versions", {})
     found: dict[tuple[str, ...], Any] = {(name,): value for name, value in piece["settings"].items()}
     found[piece["agent"], "config"] = found.pop(("config",))
-    packages = [*ALIKE, BASELINES] if piece["agent"] in NAMES else ALIKE
+    packages = [*ALIKE, BASELINES] if piece["agent"] in SB3 else ALIKE
     return found | {(name,): versions.get(name) for name in packages}
 
 
