@@ -16,7 +16,7 @@ from ami_agent.learning.live import live
 from ami_agent.protocols import Agent, Episode
 from ami_agent.signals import Stop
 
-FRAMES, PIXELS = 40, 96  # of a film
+FRAMES, PIXELS = 24, 64  # of a film
 
 
 class Interrupted(Exception):
