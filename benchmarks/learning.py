@@ -75,8 +75,10 @@ def main(
         suite = replace(SUITE, tasks=tasks_of, episodes=episodes)
         which = chosen(suite, tasks)
         if not report:
-            check_steps(steps, suite)
-            plan = Plan(suite, results, scratch, steps, cpu_seconds, retry)
+            check_steps(steps, which)
+            command = ["bench", "run", "--suite", SUITE.name, "--agents", agents, "--seeds", seeds]
+            command += ["--steps", str(steps)] if cpu_seconds is None else ["--cpu-seconds", str(cpu_seconds)]
+            plan = Plan(suite, results, scratch, steps, cpu_seconds, retry, tuple(command))
             with graceful() as stop:
                 run(plan, to_do(plan, who, which, numbers(seeds)), jobs, stop)
             if stop.requested:

@@ -3,19 +3,22 @@
 import importlib.metadata
 import json
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 from pieces import made_up, write
 
 from ami_agent import cli
-from ami_agent.bench import contenders, others, ours, piece, runner, work
+from ami_agent.bench import contenders, others, ours, piece, runner, sb3, standings, work
 from ami_agent.bench.contenders import CONTENDERS
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.brain import BrainConfig
 from ami_agent.commands.bench import chosen, numbers
+from ami_agent.environment import find, make
 from ami_agent.errors import UsageError
 from ami_agent.files import write_json
 from ami_agent.learning.student import StudyConfig
@@ -195,6 +198,45 @@ def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, mo
     assert runner.to_do(replace(made, retry=True), ["random"], [PENDULUM], [0])
 
 
+def test_a_piece_that_a_signal_stopped_goes_on_and_one_that_failed_keeps_why(tmp_path):
+    made = plan(tmp_path)
+    path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
+    assert runner.prepare(path, fresh)
+    for code in runner.STOPPED:
+        assert "goes on" in runner.ended(made, path, code) and read(path)["status"] == "unfinished"
+    piece.fail(path, "the roof fell in")
+    assert runner.prepare(path, fresh) and read(path)["failures"] == ["the roof fell in"]
+
+
+def test_one_that_another_process_has_is_waited_for(tmp_path):
+    made = plan(tmp_path)
+    left = runner.to_do(made, ["random"], [PENDULUM], [0])
+    [path] = left
+    lock, stop = HomeLock(made.scratch_of(path)), Stop()
+    running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
+    running.start()
+    time.sleep(0.5)
+    assert running.is_alive() and not path.exists()
+    lock.release()
+    running.join(60)
+    assert read(path)["status"] == "done"
+
+
+def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):
+    made = plan(tmp_path)
+    path = made.path("random", PENDULUM, 0)
+    write_json(path, {"agent": "random", "points": [{}]})
+    assert [facts["agent"] for facts in runner.to_do(made, ["random", "noop"], [PENDULUM], [0]).values()] == ["noop"]
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_what_sb3_learns_in_is_new_in_each_episode():
+    world = sb3.Anew(make(find("ami/Recall-v0"), {}), iter(range(7, 99)))
+    sessions = {world.reset()[1]["session"] for _ in range(4)}
+    assert len(sessions) == 4
+    assert sb3.settings("sac-her")["copy_info_dict"] and "action_noise" in sb3.settings("td3")
+
+
 def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
     monkeypatch.undo()
 
@@ -209,6 +251,7 @@ def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
     changed = {
         agent: {name: value for name, value in config(agent).items() if value != whole[name]} for agent in ours.PARTS
     }
+    assert {f"ours-{part}" for part in standings.PARTS} | {"ours"} == set(ours.PARTS)
     assert changed == {
         "ours": {},
         "ours-no-planner": {"train.plan": False},
@@ -293,9 +336,10 @@ def test_a_protocol_is_known_by_what_it_asks():
 def test_names_and_numbers():
     external = SUITES["external-v1"]
     assert [task.short for task in chosen(external, "cart,Pusher")] == ["cartpole-swingup-v0", "Pusher-v5"]
-    assert chosen(external, "") == list(external.tasks)
+    assert chosen(external, "") == chosen(external, ",") == list(external.tasks)
+    assert [task.name for task in chosen(SUITES["ami-bench-v1"], "ami/Reach-v0")] == ["ami/Reach-v0"]
     assert numbers("3") == [0, 1, 2] and numbers("3,") == [3] and numbers("4,1,4") == [4, 1]
-    for wrong in ("", "-1", "0", "x", "1,1000"):
+    for wrong in ("", "-1", "0", "x", "1,1000", str(10**18)):
         with pytest.raises(UsageError, match="--seeds must be"):
             numbers(wrong)
 
@@ -309,6 +353,7 @@ def test_names_and_numbers():
         (["--tasks", "Chess"], "core-v1 has no task 'Chess'"),
         (["--steps", "7"], "--steps must be a multiple of"),
         (["--jobs", "0"], "--jobs must lie from 1"),
+        (["--cpu-seconds", "-1"], "--cpu-seconds must lie from"),
     ],
 )
 def test_bad_input_is_named(flags, said, tmp_path, monkeypatch, capsys):
@@ -322,7 +367,7 @@ def test_the_command_runs_a_suite_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = ["bench", "run", "--agents", "random,noop", "--tasks", "ami/Reach", "--seeds", "1", "--jobs", "2", "--json"]
     assert cli.main(line) == 0
-    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 2, "failed": {}}
+    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 2, "failed": {}, "unfinished": []}
     before = {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
     assert len(before) == 2
     assert cli.main(line) == 0

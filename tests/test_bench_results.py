@@ -74,6 +74,7 @@ def test_a_piece_is_read(tmp_path):
         ("reason", 7, "reason must be a text"),
         ("command", "bench run", "command must be a list of texts"),
         ("settings.options", '{"goal": "near"}', "settings.options is '{\"goal\": \"near\"}', core-v1 has '{}'"),
+        ("settings.config", {"x": 10**400}, "settings must be an object"),
         ("settings.repeat", 4, "settings.repeat is 4, core-v1 has 1"),
         ("settings.episodes", 5, "settings.episodes is 5, core-v1 has 20"),
         ("evaluation_seeds", [0, 19], "evaluation_seeds must be [1003000, 1003019] for seed 3 and 20 episodes"),

@@ -221,7 +221,7 @@ def test_kill_9_forgets_all_or_nothing(store, deletes):
     gone = [str(id) for id in range(1, 11)]
     command = [sys.executable, "-c", KILLED, str(store.path), str(deletes), *gone]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    with EpisodeStore(store.path) as again:
+    with EpisodeStore(store.name) as again:
         assert again.verify() == [] and again.ids() == list(range(1, 21))
         for id, episode in episodes.items():
             assert_same(episode, again.read(id))

@@ -208,3 +208,20 @@ def test_who_is_compared_is_a_folder_and_an_agent(tmp_path):
     write(tmp_path / "a", made_up("ours", REACH, 0, 0.5) | {"protocol": "f"})
     with pytest.raises(ArtefactError, match="protocol 'f'"):
         agent_in(f"{tmp_path}/a:sac")
+
+
+def test_more_seeds_on_an_easy_task_buy_nothing(tmp_path):
+    names = [task.name for task in SUITES["core-v1"].tasks]
+    easy = [made_up("easy", names[0], seed, 0.0, 0.9) for seed in range(9)]
+    easy += [made_up("easy", name, seed, 0.0, 0.2) for name in names[1:] for seed in range(2)]
+    fair = [made_up("fair", name, seed, 0.0, 0.5) for name in names for seed in range(2)]
+    group = standing(tmp_path, *easy, *fair).groups[0]
+    assert [row.agent for row in group.rows if row.rank == 1] == ["fair"]
+
+
+def test_who_failed_everywhere_takes_no_rank_from_others(tmp_path):
+    names = [task.name for task in SUITES["core-v1"].tasks]
+    broken = [made_up("broken", name, 0, status="failed", reason="the roof fell in") for name in names]
+    fair = [made_up("fair", name, 0, 0.0, 0.5) for name in names[:3]]
+    group = standing(tmp_path, *broken, *fair).groups[0]
+    assert {row.agent: row.rank for row in group.rows}["fair"] == 1

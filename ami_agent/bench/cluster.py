@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from ami_agent.bench.piece import Facts, fail, read
 from ami_agent.bench.runner import Plan, command, one_thread, prepare
 from ami_agent.bench.schema import FAILED, UNFINISHED
 from ami_agent.console import progress, say
-from ami_agent.errors import MissingError
+from ami_agent.errors import LockedError, MissingError
 from ami_agent.files import write_json
+from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
 
 RETRIES = 3  # of a piece whose worker was lost
@@ -28,10 +30,16 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
     Raises MissingError without Ray.
     """
     ray = _connect(address)
-    try:
+    with ExitStack() as locks:
+        locks.callback(ray.shutdown)
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
         running = {}
         for path, fresh in left.items():
+            try:
+                locks.enter_context(HomeLock(plan.scratch_of(path)))
+            except LockedError as error:
+                say(f"{path.stem}: left alone, {error}")
+                continue
             if prepare(path, fresh):
                 running[work.remote(path.name, path.read_text())] = path
         with progress(len(running), f"{plan.suite.name} on Ray") as advance:
@@ -42,8 +50,6 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
                     advance(1, f"{path.stem}: {_take(ray, one, path)}")
         for one in running:
             ray.cancel(one, force=True)
-    finally:
-        ray.shutdown()
 
 
 def _connect(address: str) -> Any:

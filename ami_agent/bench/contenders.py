@@ -30,8 +30,9 @@ def _untaught(about: str, needs: str = "", at_once: int | None = None) -> Conten
     return Contender(about, untaught.draw, needs=needs, learns=False, at_once=at_once)
 
 
-def _sb3(name: str, settings: dict[str, Any], needs: str = "") -> Contender:
-    return Contender(f"Stable-Baselines3's {name}, its own settings", sb3.learn, lambda task: settings, needs)
+def _sb3(agent: str, name: str, needs: str = "") -> Contender:
+    about = f"Stable-Baselines3's {name}, its own settings"
+    return Contender(about, sb3.learn, lambda task: sb3.settings(agent), needs)
 
 
 def _ours(name: str) -> Contender:
@@ -44,10 +45,10 @@ CONTENDERS: dict[str, Contender] = {
     "noop": _untaught("does nothing"),
     "oracle": _untaught("the world's scripted expert, which sees everything: the ceiling", "oracle"),
     "oracle-planner": _untaught("CEM on the true simulator", "oracle", at_once=1),
-    "ppo": _sb3("PPO", sb3.SETTINGS),
-    "sac": _sb3("SAC", sb3.SETTINGS),
-    "td3": _sb3("TD3", sb3.SETTINGS),
-    "sac-her": _sb3("SAC with hindsight (HER)", sb3.HINDSIGHT, "goals"),
+    "ppo": _sb3("ppo", "PPO"),
+    "sac": _sb3("sac", "SAC"),
+    "td3": _sb3("td3", "TD3"),
+    "sac-her": _sb3("sac-her", "SAC with hindsight (HER)", "goals"),
     **{name: _ours(name) for name in ours.PARTS},
 }
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from ami_agent.bench import curves
 from ami_agent.bench.results import Piece
+from ami_agent.bench.schema import visible
 from ami_agent.bench.standings import CEILINGS, CLAIM, FLOORS, HEADLINE, OURS, Entry, Estimate, Row, Standing, called
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
@@ -151,7 +152,9 @@ class View:
             both = [name for name in row.entries if first and name in first.entries]
             if row is not first and first and both:
                 mine, others = ([one.entries[name].scores() for name in both] for one in (first, row))
-                chance = Estimate(*probability_of_improvement(mine, others))
+                mean, low, high = probability_of_improvement(mine, others)
+                told = min(map(len, (*mine, *others))) > 1  # one seed gives no interval
+                chance = Estimate(mean, low, high) if told else Estimate(mean, None, None)
                 found.append(Better(first.name, row.name, len(both), chance))
         return found
 
@@ -202,7 +205,7 @@ def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> s
         script=Markup(script),
         views=[View(standing, MOST_FILMS // len(found)) for standing in found if standing.groups],
         empty=[standing for standing in found if not standing.groups],
-        faults={path.name: told for path, told in faults.items()},
+        faults={visible(path.name): told for path, told in faults.items()},
         abilities=ABILITIES,
         claim=CLAIM,
         headline=HEADLINE,

@@ -28,9 +28,11 @@ def read(path: Path) -> Facts:
     """A piece's file. Raises ArtefactError if it is damaged."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
+        needed = [facts[name] for name in ("agent", "task", "seed", "settings", "status")]
+        needed += [point[name] for point in facts["points"] for name in ("steps", "cpu_seconds", "returns")]
         return {**facts, "points": list(facts["points"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ArtefactError(f"{path} is damaged: {error}") from error
+        raise ArtefactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def reached(facts: Facts, steps: int, cpu: float) -> bool:

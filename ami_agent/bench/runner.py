@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from ami_agent.bench.schema import DONE, FAILED, FORMAT, UNFINISHED
 from ami_agent.bench.suites import Suite, Task
 from ami_agent.console import progress, say
 from ami_agent.environment import Environment
-from ami_agent.errors import LockedError, MissingError, UsageError
+from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageError
 from ami_agent.evaluation.statistics import interquartile_mean
 from ami_agent.files import plain, write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
+
+STOPPED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Plan:
     steps: int | None = None
     cpu_seconds: float | None = None
     retry: bool = False  # pieces that failed
+    command: tuple[str, ...] = ()  # that runs it, after `ami-agent`
 
     def path(self, agent: str, task: Task, seed: int) -> Path:
         return self.results / file_name(self.suite.name, agent, task.name, seed)
@@ -63,8 +67,8 @@ class Plan:
             "config": who.config(task),
         }
         named = {"suite": self.suite.name, "protocol": self.suite.protocol, "agent": agent, "task": task.name}
-        limits = self.limits(who, task)
-        return {"format": FORMAT, **named, "seed": seed, "settings": plain(settings), "limits": limits, "points": []}
+        told = {"limits": self.limits(who, task), "command": list(self.command)}
+        return {"format": FORMAT, **named, "seed": seed, "settings": plain(settings), **told, "points": []}
 
 
 def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Sequence[int]) -> dict[Path, Facts]:
@@ -80,7 +84,11 @@ def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Seque
             continue
         path, fresh = plan.path(agent, task, seed), plan.fresh(agent, task, seed)
         if path.exists():
-            facts = read(path)
+            try:
+                facts = read(path)
+            except ArtefactError as error:
+                say(f"left out: {error}; move it away, and it is run anew")
+                continue
             _check_same(path, facts, fresh)
             if facts["status"] == FAILED and not plan.retry:
                 say(f"{path.stem}: failed before ({facts['reason']}); --retry runs it again")
@@ -127,37 +135,62 @@ def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
     waiting = deque(left)
     running: dict[Path, subprocess.Popen] = {}
     told: dict[Path, int] = {}
-    with progress(len(left), plan.suite.name) as advance:
-        while (waiting or running) and not stop.requested:
-            while waiting and len(running) < jobs:
-                path = waiting.popleft()
-                if (child := launch(plan, path, left[path])) is None:
-                    advance(1)
-                else:
-                    running[path], told[path] = child, len(read(path)["points"])
-            time.sleep(0.2)
-            for path, child in list(running.items()):
-                code = child.poll()
-                told[path] = tell(path, told[path])
-                if code is not None:
-                    del running[path]
-                    advance(1, f"{path.stem}: {ended(plan, path, code)}")
-    for child in running.values():
-        child.terminate()
-    for child in running.values():
-        child.wait()
+    try:
+        with progress(len(left), plan.suite.name) as advance:
+            while (waiting or running) and not stop.requested:
+                _begin(plan, left, waiting, running, told, jobs, advance)
+                time.sleep(0.2)
+                for path, child in list(running.items()):
+                    code = child.poll()
+                    told[path] = tell(path, told[path])
+                    if code is not None:
+                        del running[path]
+                        advance(1, f"{path.stem}: {ended(plan, path, code)}")
+    finally:
+        for child in running.values():
+            child.terminate()
+        for child in running.values():
+            child.wait()
+
+
+def _begin(
+    plan: Plan,
+    left: dict[Path, Facts],
+    waiting: deque[Path],
+    running: dict[Path, subprocess.Popen],
+    told: dict[Path, int],
+    jobs: int,
+    advance: Callable[..., None],
+) -> None:
+    """Launch pieces while there is room. One that another process has goes to the end of the line: what a runner that
+    was killed left behind comes to its end by itself."""
+    for _ in range(len(waiting)):
+        if len(running) >= jobs:
+            return
+        path = waiting.popleft()
+        try:
+            child = launch(plan, path, left[path])
+        except LockedError as error:
+            if path not in told:
+                say(f"{path.stem}: {error}; waiting for it")
+            told[path] = 0
+            waiting.append(path)
+            continue
+        if child is None:
+            advance(1)
+        else:
+            running[path], told[path] = child, len(read(path)["points"])
 
 
 def launch(plan: Plan, path: Path, fresh: Facts) -> subprocess.Popen | None:
-    """A process for one piece, if no other has it or had it. A Ctrl-C does not reach it: `run` tells it to stop."""
+    """A process for one piece; None if another had it meanwhile. A Ctrl-C does not reach it: `run` tells it to stop.
+
+    Raises LockedError while another has it.
+    """
     scratch = plan.scratch_of(path)
-    try:
-        with HomeLock(scratch):
-            if not prepare(path, fresh):
-                return None
-    except LockedError as error:
-        say(f"{path.stem}: left alone, {error}")
-        return None
+    with HomeLock(scratch):
+        if not prepare(path, fresh):
+            return None
     with (scratch / "log.txt").open("a") as log:
         return subprocess.Popen(
             command(path, scratch), stdout=log, stderr=log, env=one_thread(), start_new_session=True
@@ -165,11 +198,18 @@ def launch(plan: Plan, path: Path, fresh: Facts) -> subprocess.Popen | None:
 
 
 def prepare(path: Path, fresh: Facts) -> bool:
-    """Write a piece's file, to begin or to go on; False if it came to its end meanwhile."""
+    """Write a piece's file, to begin or to go on; False if it came to its end meanwhile.
+
+    Of one that failed the reason is kept; what had come to its end, and is to live longer from zero, is kept beside.
+    """
     facts = read(path) if path.exists() else fresh
     if _at_its_end({"status": None, **facts}, fresh):
         return False
-    now = {"status": UNFINISHED, "reason": None, "limits": fresh["limits"], "command": sys.argv[1:]}
+    now = {"status": UNFINISHED, "reason": None, "limits": fresh["limits"], "command": fresh["command"]}
+    if facts.get("status") == FAILED:
+        now["failures"] = [*facts.get("failures", []), str(facts["reason"])]
+    if facts.get("status") == DONE and not contender(facts["agent"]).resumes:
+        write_json(path.with_name(f"{path.name}.before"), facts)
     write_json(path, {**facts, **now})
     return True
 
@@ -186,6 +226,8 @@ def ended(plan: Plan, path: Path, code: int) -> str:
     """How a piece's process ended; failed if it did not say itself, but not if another process has the piece."""
     if code == LockedError.exit_code:
         return "left alone, another process has it"
+    if code in STOPPED:
+        return "stopped by a signal; the same command goes on"
     if read(path)["status"] == UNFINISHED:
         fail(path, _last_words(code, plan.scratch_of(path) / "log.txt"))
     return read(path)["status"]

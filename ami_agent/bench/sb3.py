@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from gymnasium import Env
-from gymnasium.wrappers import FilterObservation, FlattenObservation
+from gymnasium.wrappers import FlattenObservation
 
 from ami_agent import checkpoints
 from ami_agent.bench.judge import Interrupted
 from ami_agent.bench.piece import OpenPiece
-from ami_agent.environment import GOAL_KEYS, find, make
+from ami_agent.environment import find, make
+from ami_agent.learning.train import training_seeds
 
 ALGORITHMS = {"sac": "SAC", "ppo": "PPO", "td3": "TD3", "sac-her": "SAC"}
-SETTINGS: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}  # all else as Stable-Baselines3 has it
-HINDSIGHT: dict[str, Any] = {"policy": "MultiInputPolicy", "device": "cpu", "replay_buffer": "HerReplayBuffer"}
+EXPLORING = 0.1  # TD3's noise, as in its paper (Fujimoto et al. 2018): by default Stable-Baselines3's has none at all
+
+
+def settings(agent: str) -> dict[str, Any]:
+    """What differs from the defaults of the Stable-Baselines3 whose version is in the results."""
+    found: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}
+    if agent == "td3":
+        found["action_noise"] = EXPLORING
+    if agent == "sac-her":  # its buffer judges by the step's own info, as the reward was
+        found |= {"policy": "MultiInputPolicy", "replay_buffer": "HerReplayBuffer", "copy_info_dict": True}
+    return found
 
 
 def learn(piece: OpenPiece) -> None:
     """From zero, judged in the midst of its one call of `learn`."""
     import stable_baselines3  # it takes seconds, and most pieces are without it
 
-    run, world, config = piece.begin(), make(find(piece.environment), piece.options, piece.repeat), piece.settings
-    kind, given = getattr(stable_baselines3, ALGORITHMS[piece.facts["agent"]]), dict(config["config"])
+    run, given = piece.begin(), dict(piece.settings["config"])
+    world: gym.Env = Anew(make(find(piece.environment), piece.options, piece.repeat), training_seeds(piece.seed, 0))
     if given.pop("replay_buffer", None):
-        environment: Env = FilterObservation(world, sorted(GOAL_KEYS))
         given["replay_buffer_class"] = stable_baselines3.HerReplayBuffer
+        given["replay_buffer_kwargs"] = {"copy_info_dict": given.pop("copy_info_dict")}
         given["learning_starts"] = 2 * piece.judge.spec.max_episode_steps  # hindsight needs a whole episode
     else:
-        environment = FlattenObservation(world)
-    model = kind(**given, env=environment, seed=piece.seed)
+        world = FlattenObservation(world)
+    if (noise := given.pop("action_noise", None)) is not None:
+        size = piece.judge.spec.action_size
+        normal = stable_baselines3.common.noise.NormalActionNoise
+        given["action_noise"] = normal(np.zeros(size), np.full(size, noise))
+    kind = getattr(stable_baselines3, ALGORITHMS[piece.facts["agent"]])
+    model = kind(**given, env=world, seed=piece.seed)
     policy = Policy(model)
     piece.point(0, policy)
 
@@ -47,21 +63,33 @@ def learn(piece: OpenPiece) -> None:
     piece.finish(run)
 
 
+class Anew(gym.Wrapper):
+    """Each episode has a seed of its own, as ours has when it learns: where a world has sessions, without one it would
+    visit the same session for ever."""
+
+    def __init__(self, env: gym.Env, seeds: Iterator[int]) -> None:
+        super().__init__(env)
+        self._seeds = seeds
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=next(self._seeds), options=options)
+
+
 class Policy:
     """A model of Stable-Baselines3 as an Agent: its deterministic actions, on our terms."""
 
     def __init__(self, model: Any) -> None:
         self._model, self._box = model, model.action_space
-        self._goals = isinstance(getattr(model.observation_space, "spaces", None), dict)
+        self._senses = getattr(model.observation_space, "spaces", None)
 
     def reset(self, done: np.ndarray) -> None:
         """Nothing to forget."""
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         low, high = self._box.low, self._box.high
-        if self._goals:
-            seen: Any = {name: observation[name] for name in self._model.observation_space.spaces}
+        if self._senses is None:
+            seen: Any = np.concatenate(list(observation.values()), axis=1)
         else:
-            seen = np.concatenate(list(observation.values()), axis=1)
+            seen = {name: observation[name].reshape(-1, *box.shape) for name, box in self._senses.items()}
         action, _ = self._model.predict(seen, deterministic=True)
         return ((action - low) / (high - low) * 2 - 1).astype(np.float32)

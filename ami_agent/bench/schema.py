@@ -28,7 +28,7 @@ EPISODES = ("seeds", "returns", "successes", "final_successes", "costs", "length
 POINT = ("steps", "decisions", "cpu_seconds", "wall_seconds", *EPISODES)
 ALWAYS = ("format", "suite", "protocol", "agent", "task", "seed", "settings", "status", "points")
 MEASURED = ("learned", "evaluation_seeds", "command", "start", "python", "hardware", "versions", "commits")
-OPTIONAL = ("reason", "limits", "run", "checkpoint", "films")
+OPTIONAL = ("reason", "limits", "run", "checkpoint", "films", "failures")
 
 
 class RefusedResult(ArtefactError):
@@ -246,7 +246,7 @@ def _tree(value: Any, depth: int = 0) -> bool:
         return all(_text(name) and _tree(item, depth + 1) for name, item in value.items())
     if isinstance(value, list):
         return all(_tree(item, depth + 1) for item in value)
-    return _simple(value) or (isinstance(value, (int, float)) and math.isfinite(value))
+    return _simple(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -273,6 +273,7 @@ CHECKS: dict[str, Check] = {
         lambda value: value is None or (isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))),
         "a SHA-256 in hex, or null",
     ),
+    "failures": (_list_of(_text), "a list of texts"),
     "films": (
         lambda value: value is None or (_map_of(_film)(value) and set(value) <= {*FILMS}),
         f"{', '.join(FILMS)}, each a seed and a GIF as base64 of at most {LARGEST_FILM >> 20} MiB",

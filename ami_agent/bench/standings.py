@@ -16,6 +16,7 @@ from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.evaluation.statistics import difference_of_means, interquartile_mean, stratified_bootstrap
 
 OURS = "ours"
+PARTS = ("no-planner", "no-ways", "no-prediction", "no-inverse", "one-step", "half-updates")  # see `bench.ours`
 FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
 SB3 = ("sac", "ppo", "td3", "sac-her")
 NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER"}
@@ -28,7 +29,7 @@ SHORT = 0.98  # of a task's env steps: who learned for less is said to
 def called(agent: str) -> str:
     """An agent's name as people read it: "ours-no-planner" is "ours, no planner". Those of others stay as they are, so
     that none looks like one of these."""
-    if agent.startswith(f"{OURS}-"):
+    if agent.removeprefix(f"{OURS}-") in PARTS:
         return agent.replace("-", ", ", 1).replace("-", " ")
     return NAMES.get(agent, agent)
 
@@ -43,9 +44,12 @@ class Estimate:
 
     @classmethod
     def of(cls, strata: Sequence[Sequence[float]]) -> Estimate:
-        """Of ``strata[task][run]``, by stratified bootstrap."""
+        """Of ``strata[task][run]``, by stratified bootstrap. All tasks weigh the same: of each the first runs count, as
+        many as there are of the one that has fewest."""
+        least = min(map(len, strata))
+        strata = [runs[:least] for runs in strata]
         mean = interquartile_mean(np.concatenate([np.asarray(runs) for runs in strata]))
-        if max(map(len, strata)) < 2:
+        if least < 2:
             return cls(mean, None, None)
         return cls(mean, *stratified_bootstrap([[[score] for score in runs] for runs in strata]))
 
@@ -56,6 +60,11 @@ class Entry:
 
     task: Task
     pieces: tuple[Piece, ...]
+
+    @property
+    def measured(self) -> bool:
+        """Whether any of its pieces got to a point."""
+        return any(piece.points for piece in self.pieces)
 
     @property
     def seeds(self) -> list[int]:
@@ -234,7 +243,8 @@ def _group(suite: Suite, pieces: list[Piece]) -> Group:
     for agent, found in by_agent.items():
         entries = {task.name: Entry(task, tuple(found[task.name])) for task in suite.tasks if task.name in found}
         rows.append(Row(agent, entries))
-    widest = max((row.entries for row in rows if row.role == "agent"), key=len, default={})
+    measured = [[name for name, entry in row.entries.items() if entry.measured] for row in rows if row.role == "agent"]
+    widest = max(measured, key=len, default=[])
     ranked = sorted((row for row in rows if _is_ranked(row, widest)), key=lambda row: -row.overall.mean)
     places = {row.agent: 1 + sum(o.overall.mean > row.overall.mean for o in ranked) for row in ranked}
     rows = [replace(row, rank=places.get(row.agent)) for row in rows]
@@ -242,8 +252,8 @@ def _group(suite: Suite, pieces: list[Piece]) -> Group:
     return Group(_versions(pieces), tuple(rows), tuple(task for task in suite.tasks if task.name in widest))
 
 
-def _is_ranked(row: Row, tasks: dict[str, Entry]) -> bool:
-    return row.role == "agent" and row.entries.keys() >= tasks.keys()
+def _is_ranked(row: Row, tasks: Sequence[str]) -> bool:
+    return row.role == "agent" and row.entries.keys() >= {*tasks}
 
 
 def _versions(pieces: list[Piece]) -> str:
@@ -267,7 +277,7 @@ def _gain(ours: Row, theirs: Row, ability: str) -> Gain | None:
     pairs = [shared_scores(ours.entries[name], theirs.entries[name]) for name in both]
     mine, others = ([pair[k] for pair in pairs] for k in (0, 1))
     means = [interquartile_mean(np.concatenate([np.asarray(runs) for runs in some])) for some in (mine, others)]
-    known = all(max(map(len, some)) > 1 for some in (mine, others))
+    known = all(min(map(len, some)) > 1 for some in (mine, others))
     mean, low, high = difference_of_means(mine, others) if known else (means[0] - means[1], None, None)
     seeds = min(map(len, (*mine, *others)))
     return Gain(ability, theirs.agent, len(both), means[0], means[1], mean, low, high, seeds)

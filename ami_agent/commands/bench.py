@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from ami_agent import console
 from ami_agent.bench.results import FOLDER
 from ami_agent.bench.suites import SUITES, Suite, Task, find_suite
 from ami_agent.commands.common import check_range
-from ami_agent.errors import UsageError, nearest
+from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.signals import graceful
 
 
@@ -54,6 +56,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_range("jobs", self.jobs, 1, 1024)
+        check_range("cpu-seconds", 1.0 if self.cpu_seconds is None else self.cpu_seconds, 1e-3, 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,14 @@ def _compare(config: Compare) -> int:
     from ami_agent.bench.compare import WORSE, agent_in, compare
 
     before, after = config.places
-    found = compare(agent_in(before), agent_in(after))
+    was, now = agent_in(before), agent_in(after)
+    found = compare(was, now)
+    for name in sorted({piece.suite.name for piece in was} - {piece.suite.name for piece in now}):
+        console.say(f"{name} is not compared: B has no result of it")
+    for side, pieces in (("A", was), ("B", now)):
+        for piece in pieces:
+            if not piece.counts:
+                console.say(f"unfinished, and not counted, in {side}: {piece.task.name}, seed {piece.seed}")
     worse = any(one.worse for one in found)
     if config.json:
         told = [
@@ -106,7 +116,10 @@ def _list(json: bool) -> int:
 
     told = {name: who.about for name, who in CONTENDERS.items()}
     for name, kind in load_agents().items():
-        told[name] = f"broken: {kind}" if isinstance(kind, str) else (kind.__doc__ or "a plug-in").splitlines()[0]
+        if name in CONTENDERS:
+            told[f"{name} (plug-in)"] = "broken: the name is taken"
+        else:
+            told[name] = f"broken: {kind}" if isinstance(kind, str) else (kind.__doc__ or "a plug-in").splitlines()[0]
     if json:
         suites = {
             suite.name: {"about": suite.about, "protocol": suite.protocol, "tasks": [task.name for task in suite.tasks]}
@@ -131,9 +144,10 @@ def _run(config: Run) -> int:
     agents = list(dict.fromkeys(name for name in config.agents.split(",") if name))
     if not agents:
         raise UsageError("--agents names nobody; `ami-agent bench list` shows who there is")
-    plan = Plan(suite, config.results, config.scratch, config.steps, config.cpu_seconds, config.retry)
-    check_steps(plan.steps, suite)
-    left = to_do(plan, agents, chosen(suite, config.tasks), numbers(config.seeds))
+    tasks, command = chosen(suite, config.tasks), tuple(sys.argv[1:])
+    check_steps(config.steps, tasks)
+    plan = Plan(suite, config.results, config.scratch, config.steps, config.cpu_seconds, config.retry, command)
+    left = to_do(plan, agents, tasks, numbers(config.seeds))
     with graceful() as stop:
         if config.ray:
             from ami_agent.bench import cluster
@@ -149,23 +163,29 @@ def _run(config: Run) -> int:
 
 def _tell(config: Run, pieces: list[Path]) -> int:
     from ami_agent.bench.piece import read
-    from ami_agent.bench.schema import FAILED
+    from ami_agent.bench.schema import DONE, FAILED
 
-    failed = {path.stem: read(path)["reason"] for path in pieces if read(path)["status"] == FAILED}
+    facts = {path.stem: read(path) for path in pieces}
+    failed = {name: one["reason"] for name, one in facts.items() if one["status"] == FAILED}
+    done = sum(one["status"] == DONE for one in facts.values())
+    unfinished = [name for name, one in facts.items() if one["status"] not in (DONE, FAILED)]
     if config.json:
-        console.emit({"results": config.results, "pieces": len(pieces), "failed": failed})
-        return 0
-    print(f"{len(pieces) - len(failed)} pieces were run; results are in {config.results}")
-    for name, reason in failed.items():
-        print(f"failed: {name}: {reason}")
-    return 0
+        console.emit({"results": config.results, "pieces": done, "failed": failed, "unfinished": unfinished})
+    else:
+        print(f"{done} pieces were run; results are in {config.results}")
+        for name, reason in failed.items():
+            print(f"failed: {name}: {reason}")
+        for name in unfinished:
+            print(f"unfinished: {name}; the same command goes on")
+    return ArtefactError.exit_code if failed or unfinished else 0
 
 
 def chosen(suite: Suite, names: str) -> list[Task]:
     """Tasks by comma-separated names or their beginnings, with or without their namespace; all by default."""
     found: dict[str, Task] = {}
-    for name in filter(None, names.split(",")) if names else [""]:
-        fits = [task for task in suite.tasks if task.name.startswith(name) or task.short.startswith(name)]
+    for name in [name for name in names.split(",") if name] or [""]:
+        exact = [task for task in suite.tasks if name in (task.name, task.short)]
+        fits = exact or [task for task in suite.tasks if task.name.startswith(name) or task.short.startswith(name)]
         if not fits:
             known = [task.name for task in suite.tasks]
             raise UsageError(f"{suite.name} has no task {name!r}; there is {', '.join(nearest(name, known) or known)}")
@@ -179,8 +199,9 @@ def numbers(text: str) -> list[int]:
 
     most = JUDGED // APART
     try:
-        seeds = list(range(int(text))) if "," not in text else [int(word) for word in text.split(",") if word.strip()]
-    except ValueError:
+        words = [int(word) for word in text.split(",") if word.strip()]
+        seeds = words if "," in text else list(range(min(words[0], most + 1)))
+    except (ValueError, IndexError):
         seeds = []
     if not seeds or not all(0 <= seed < most for seed in seeds):
         raise UsageError(
@@ -189,8 +210,8 @@ def numbers(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def check_steps(steps: int | None, suite: Suite) -> None:
+def check_steps(steps: int | None, tasks: list[Task]) -> None:
     """Raise UsageError unless curves have a point where `steps` end."""
-    odd = [task.every for task in suite.tasks if steps is not None and (steps < 1 or steps % task.every)]
-    if odd:
-        raise UsageError(f"--steps must be a multiple of {odd[0]}, the env steps between the points, not {steps}")
+    every = math.lcm(*(task.every for task in tasks))
+    if steps is not None and (steps < 1 or steps % every):
+        raise UsageError(f"--steps must be a multiple of {every}, where all of these tasks have a point, not {steps}")

@@ -9,6 +9,7 @@ import tyro
 
 from ami_agent import console
 from ami_agent.bench.results import FOLDER, Loaded, file_name, load
+from ami_agent.bench.schema import visible
 from ami_agent.bench.suites import find_suite
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_bytes
@@ -73,7 +74,7 @@ def _build(config: Build) -> int:
         console.emit({"out": config.out, "pieces": len(pieces), "scores": told, "left_out": _told(loaded)})
         return 0
     for path, faults in loaded.faults.items():
-        console.say(f"left out: {path}: {'; '.join(faults)}")
+        console.say(f"left out: {visible(str(path))}: {'; '.join(faults)}")
     if not pieces:
         console.say(f"no results in {', '.join(map(str, config.results))} yet; `ami-agent bench run` makes some")
     for one in found:
@@ -91,7 +92,7 @@ def _check(config: Check) -> int:
         console.emit({"ok": not loaded.faults, "pieces": len(loaded.pieces), "faults": _told(loaded)})
         return ArtefactError.exit_code if loaded.faults else 0
     for path, faults in loaded.faults.items():
-        print("\n".join(f"FAULT  {path}: {fault}" for fault in faults))
+        print("\n".join(f"FAULT  {visible(str(path))}: {fault}" for fault in faults))
     print(f"{len(loaded.pieces)} of {len(loaded.pieces) + len(loaded.faults)} files are well")
     return ArtefactError.exit_code if loaded.faults else 0
 
