@@ -59,8 +59,9 @@ class AgentConfig:
             raise UsageError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision}")
 
     def learning(self) -> AgentConfig:
-        """The same for an agent that is still learning: it is not led, and it does not recall."""
-        return replace(self, recalled=0, ways=replace(self.ways, use=False))
+        """The same for an agent that is still learning: it is not led, it does not recall, and it tries what its
+        critics promise, for that is how they find out."""
+        return replace(self, recalled=0, ways=replace(self.ways, use=False), trust=0.0)
 
 
 class AmiAgent:
