@@ -270,3 +270,8 @@ def test_a_gpu_plans_as_the_processor_does(reach):
         agent.reset(np.ones(2, bool))
     one, two = (agent.act(observation) for agent in agents)
     np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_while_it_learns_nothing_leads_it_and_it_tries_what_critics_promise():
+    learning = AgentConfig(recalled=4, trust=10.0).learning()
+    assert (learning.recalled, learning.ways.use, learning.trust) == (0, False, 0.0)
