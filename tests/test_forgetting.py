@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,26 @@ def test_what_is_forgotten_is_not_recalled_and_learning_goes_on(store):
     assert replay.read(replay.sample(64, np.random.default_rng(0)), 3).mask.sum() > 0
     assert Replay.load(store, "ami/Push-v0", 1000).state()["ids"] == store.ids()
     replay.add(store.append(make(1)), make(1))
+
+
+def test_what_is_left_without_its_episode_goes_with_the_next(store):
+    """Latents kept by one agent while another deleted their episode."""
+    for seed in range(4):
+        store.append(make(seed))
+    store._db.execute("DELETE FROM episode WHERE id = 2")
+    assert len(store.verify()) == 2
+    let_go(store, (id for id in (3, 1)))
+    assert store.ids() == [4] and store.verify() == [] and store.stats()["encoders"] == {"alpha": 1}
+
+
+@pytest.mark.usefixtures("server")
+def test_two_that_forget_the_same_in_opposite_orders_do_not_deadlock(url):
+    with EpisodeStore(url) as one, EpisodeStore(url) as two, ThreadPoolExecutor() as pool:
+        for _ in range(5):
+            ids = [one.append(make(seed)) for seed in range(40)]
+            for done in [pool.submit(let_go, one, ids), pool.submit(let_go, two, ids[::-1])]:
+                done.result()
+        assert one.ids() == [] and one.verify() == []
 
 
 @in_a_file

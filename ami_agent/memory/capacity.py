@@ -45,10 +45,16 @@ def forget(store: EpisodeStore, config: ForgettingConfig) -> list[int]:
 
 
 def let_go(store: EpisodeStore, ids: Iterable[int]) -> None:
-    """Delete episodes with all that belongs to them: all of them or, if it fails or is killed, none."""
+    """Delete episodes with all that belongs to them: all of them or, if it fails or is killed, none.
+
+    What another kept of an episode while that was deleted goes with the next.
+    """
+    gone = [(id,) for id in sorted(ids)]  # in one order, so that two who delete the same wait, and do not deadlock
     with store.transaction() as db:
         for table, column in (("latent", "episode"), ("chunk", "episode"), ("episode", "id")):
-            db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(id,) for id in ids])
+            db.executemany(f"DELETE FROM {table} WHERE {column} = ?", gone)
+        for table in ("latent", "chunk"):
+            db.execute(f"DELETE FROM {table} WHERE episode NOT IN (SELECT id FROM episode)")
 
 
 def give_back(store: EpisodeStore, most: int = 0) -> None:
