@@ -197,6 +197,40 @@ def test_two_that_forget_the_same_in_opposite_orders_do_not_deadlock(url):
         assert one.ids() == [] and one.verify() == []
 
 
+class Racing(EpisodeStore):
+    """Another adds and deletes episodes between any two looks at them."""
+
+    def rows(self, query, *values):
+        found = super().rows(query, *values)
+        if "sum(length(data)) FROM latent GROUP" in query:
+            self.append(make(99))
+        return found
+
+    def read(self, episode_id, *arguments, **options):
+        found = super().read(episode_id, *arguments, **options)
+        with EpisodeStore(self.name) as other:
+            let_go(other, [episode_id])
+        return found
+
+
+def test_what_others_add_and_delete_meanwhile_is_no_fault(place):
+    latent = np.linspace(0, 1, 6)[:, None].astype(np.float32) * np.ones(4, np.float32)
+    with Racing(place) as store:
+        for _ in range(6):
+            store.append(make(0, latent=latent))
+        assert len(select(store, ForgettingConfig(steps=10)).ids) == 4 and store.ids() == [7]
+
+
+@pytest.mark.usefixtures("server")
+def test_one_forgets_at_a_time(url):
+    with EpisodeStore(url) as one, EpisodeStore(url) as two:
+        for seed in range(8):
+            one.append(make(seed))
+        with one.forgetting() as alone:
+            assert alone and forget(two, ForgettingConfig(steps=20)) == [] and len(one) == 8
+        assert forget(two, ForgettingConfig(steps=20)) and one.steps <= 20
+
+
 @in_a_file
 def test_damage_is_left_for_verify(store):
     for seed in range(20):

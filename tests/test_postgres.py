@@ -73,6 +73,21 @@ def test_two_that_recover_at_once_recover_once(url):
         assert Journal(two).recover() == 1 and Journal(one).recover() == 0 and len(one) == 1
 
 
+def test_a_fault_while_one_recovers_leaves_it_writing_as_itself(url, monkeypatch):
+    with EpisodeStore(url) as gone:
+        Journal(gone).write(steps_of(plain(0)))
+    with EpisodeStore(url) as store:
+        journal = Journal(store)
+        monkeypatch.setattr(store, "append", lambda episode: 1 / 0)
+        try:
+            journal.recover()
+        except ZeroDivisionError as error:
+            caught = error  # keeps what was going on alive
+        assert caught is not None and store.rows("SELECT current_setting('ami_agent.writer')") == [("2",)]
+        monkeypatch.undo()
+        assert journal.recover() == 1
+
+
 @pytest.mark.slow
 def test_many_that_are_killed_and_begin_again_lose_no_acknowledged_step(url):
     """Each that begins recovers what is left of others, never what goes on."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ami_agent.errors import LockedError, ResourceError
+from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.duplicates import Ends, duplicates
 from ami_agent.memory.forgetting import Choice, ForgettingConfig, Trace, byte_count, choose
 from ami_agent.memory.store import EpisodeStore
@@ -23,7 +24,10 @@ def select(store: EpisodeStore, config: ForgettingConfig, share: float = 1.0) ->
     traces, ends, encoders = _survey(store)
 
     def latents(id: int) -> np.ndarray:
-        return np.asarray(store.read(id, encoders[id], senses=False).latent)
+        try:
+            return np.asarray(store.read(id, encoders[id], senses=False).latent)
+        except (KeyError, DamagedMemory):  # another has deleted it since: it covers nothing
+            return np.full_like(ends[id].ends, np.nan)
 
     def alike(ranked: list[int]) -> list[int]:
         return duplicates([ends[id] for id in ranked if id in ends], latents, config.near)
@@ -33,12 +37,16 @@ def select(store: EpisodeStore, config: ForgettingConfig, share: float = 1.0) ->
 
 
 def forget(store: EpisodeStore, config: ForgettingConfig) -> list[int]:
-    """Let go of episodes, in one transaction, if the store is full; their ids. Raises as the store's `append` does."""
+    """Let go of episodes, in one transaction, if the store is full; their ids: none while another that shares it does.
+    Raises as the store's `append` does."""
     steps, bytes = config.limits
-    if not ((steps < math.inf and store.steps > steps) or (bytes < math.inf and store.occupied > bytes)):
-        return []
-    ids = select(store, config, 1 - config.margin).ids
-    let_go(store, ids)
+    with store.forgetting() as alone:
+        if not alone or not (
+            (steps < math.inf and store.steps > steps) or (bytes < math.inf and store.occupied > bytes)
+        ):
+            return []
+        ids = select(store, config, 1 - config.margin).ids
+        let_go(store, ids)
     if bytes < math.inf:
         give_back(store, byte_count(config.bytes))
     return ids
@@ -85,6 +93,8 @@ def _survey(store: EpisodeStore) -> tuple[list[Trace], dict[int, Ends], dict[int
     scale = store.occupied / max(sum(sizes.values()), 1)
     traces, ends, encoders = [], {}, {}
     for id, environment in store.rows("SELECT id, environment FROM episode ORDER BY id"):
+        if id not in sizes:  # another has added it since, or it is damaged
+            continue
         encoder = usual.get(environment)
         for _, episode in store.readable([id], encoder if (id, encoder) in seen else None, senses=False):
             traces.append(_trace(id, episode, sizes[id] * scale))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -329,9 +329,13 @@ class EpisodeStore:
         """
         return self._db.transaction(durable)
 
-    def tails(self) -> Iterator[None]:
+    def tails(self) -> Generator[None, None, None]:
         """Make each tail whose writer is gone this store's own, one after the other; the first is its own."""
         return self._db.tails()
+
+    def forgetting(self) -> AbstractContextManager[bool]:
+        """Whether, while this lasts, nobody else has asked for the same."""
+        return self._db.forgetting()
 
 
 def _number(column: str) -> str:
