@@ -22,6 +22,7 @@ from ami_agent.brain import Brain
 from ami_agent.brains import learned_path
 from ami_agent.environment import Environment
 from ami_agent.errors import ResourceError, UsageError
+from ami_agent.memory import capacity
 from ami_agent.memory.capacity import forget, let_go, select
 from ami_agent.memory.duplicates import covers
 from ami_agent.memory.episodic import EpisodicMemory
@@ -153,6 +154,43 @@ def test_the_room_on_the_disk_holds(store):
     forget(store, ForgettingConfig(bytes="1.5MB"))
     assert store.occupied <= 1_500_000 and len(store) > 5
     assert store.shared or store.stats()["bytes"] <= 1_500_000
+
+
+@in_a_file
+def test_the_room_is_used_by_small_episodes_too_and_passes_are_few(store):
+    config, passes, used = ForgettingConfig(bytes="1MB"), 0, []
+    for seed in range(520):
+        store.append(make(seed, steps=20))
+        passes += bool(forget(store, config))
+        if passes:
+            used.append(sum(capacity._sizes(store).values()))
+    assert min(used) > 0.6e6 and passes <= 8 and store.path.stat().st_size <= 1_000_000 and store.verify() == []
+
+
+@in_a_file
+def test_a_file_that_holds_little_is_made_smaller(store):
+    for seed in range(30):
+        store.append(make(seed, latent=np.random.default_rng(seed).normal(size=(6, 9999)).astype(np.float32)))
+    store.drop_latents([])
+    assert forget(store, ForgettingConfig(bytes="1MB")) == [] and store.path.stat().st_size < 1_000_000
+    assert len(store) == 30 and store.verify() == []
+
+
+@in_a_file
+@pytest.mark.parametrize("damaged", [6, 20])
+def test_damage_takes_room_but_never_more_than_half(store, damaged):
+    config, passes = ForgettingConfig(steps=100), 0
+    for seed in range(80):
+        store.append(make(seed))
+        if seed < damaged:
+            store._db.execute("UPDATE chunk SET data = zeroblob(9) WHERE episode = ?", (seed + 1,))
+        elif damaged == 6:
+            passes += bool(forget(store, config))
+    if damaged == 6:
+        assert passes <= 30 and store.steps <= 100
+    else:
+        forget(store, config)
+        assert len(store) == 29, "half of the room is for what can be read"
 
 
 def test_only_what_has_ended_is_forgotten(store):
@@ -287,13 +325,13 @@ def test_kill_9_forgets_all_or_nothing(store, deletes):
 @in_a_file
 def test_no_room_to_make_the_file_smaller_is_survived(store, monkeypatch, caplog):
     for seed in range(30):
-        store.append(make(seed))
+        store.append(make(seed, observation={"state": np.random.default_rng(seed).random((6, 999))}))
 
     def full():
         raise ResourceError("the disk is full")
 
     monkeypatch.setattr(store, "compact", full)
-    assert forget(store, ForgettingConfig(bytes="40KB")) and "not made smaller" in caplog.text
+    assert forget(store, ForgettingConfig(bytes="1MB")) and "not made smaller" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -310,6 +348,8 @@ def test_sizes(text, bytes):
         {"bytes": "lots"},
         {"bytes": "-1"},
         {"bytes": "1iB"},
+        {"bytes": "2"},
+        {"bytes": "999KB"},
         {"steps": -1},
         {"margin": 1},
         {"surprise": 0.5},
@@ -373,17 +413,17 @@ def test_memory_forget(capsys, tmp_path):
         return code, capsys.readouterr()
 
     before = path.read_bytes()
-    code, told = call("--steps", "120", "--dry-run", "--json")
+    code, told = call("--steps", "150", "--dry-run", "--json")
     would = json.loads(told.out)
-    assert code == 0 and path.read_bytes() == before and would["forgotten"] == 16 and would["dry_run"]
-    assert "would be forgotten" in call("--steps", "120", "--dry-run")[1].out
-    code, told = call("--steps", "120", "--json")
+    assert code == 0 and path.read_bytes() == before and would["forgotten"] == 10 and would["dry_run"]
+    assert "would be forgotten" in call("--steps", "150", "--dry-run")[1].out
+    code, told = call("--steps", "150", "--json")
     facts = json.loads(told.out)
-    assert (facts["ids"], facts["steps"]) == (would["ids"], 80) and facts["environments"] == {"ami/Push-v0": 16}
+    assert (facts["ids"], facts["steps"]) == (would["ids"], 50) and facts["environments"] == {"ami/Push-v0": 10}
     with EpisodeStore(path) as store:
-        assert store.steps == 120 and not set(store.ids()) & set(facts["ids"]) and store.verify() == []
-    small = json.loads(call("--bytes", "500kB", "--json")[1].out)
-    assert small["bytes"] <= 500_000 < small["bytes_before"]
+        assert store.steps == 150 and not set(store.ids()) & set(facts["ids"]) and store.verify() == []
+    small = json.loads(call("--bytes", "1MB", "--json")[1].out)
+    assert small["bytes"] <= 1_000_000 < small["bytes_before"]
     assert call()[0] == 2 and call("--bytes", "2 elephants")[0] == 2 and call("--steps", "-1")[0] == 2
     with HomeLock(path.parent):
         assert call("--steps", "1")[0] == 75 and call("--steps", "1", "--dry-run")[0] == 0

@@ -219,10 +219,8 @@ class EpisodeStore:
     def lengths(self, environment: str | None = None) -> np.ndarray:
         """(n, 2) int64: id and steps of each episode, ascending."""
         where, values = self.matching(environment=environment)
-        rows = self.rows(
-            f"SELECT id, coalesce(CAST(steps AS BIGINT), 0) FROM episode WHERE {where} ORDER BY id", *values
-        )
-        return np.array(rows, np.int64).reshape(-1, 2)
+        query = f"SELECT id, coalesce(CAST(steps AS BIGINT), 0) FROM episode WHERE {where} ORDER BY id"
+        return np.array(self.rows(query, *values), np.int64).reshape(-1, 2)
 
     def encoders(self, episode_id: int) -> list[str]:
         """Whose latents of an episode are kept."""
