@@ -14,6 +14,7 @@ import pytest
 from episodes import make
 
 from ami_agent.memory import episodic, mapped
+from ami_agent.memory.embedding import embedded
 from ami_agent.memory.episodic import EpisodicMemory, index_path
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Wanted
@@ -279,6 +280,18 @@ def test_a_store_with_the_same_ids_is_not_the_same(path, tmp_path):
         store.set_latents(4, store.read(4).latent * 2, "alpha")
     found, reads = reopened(path, exact=EXACT)
     assert reads == 1 and len(found) == len(fresh(path))
+
+
+def test_what_a_new_encoder_wrote_is_kept_once_the_old_latents_go(path):
+    with EpisodeStore(path) as store:
+        embedded(store, "beta", WORLD, lambda senses: senses["state"] * 2, lambda episode: True)
+        assert store.drop_latents(["beta"]) == 60
+    with Counted(path) as store:
+        assert len(EpisodicMemory(store, "beta", WORLD)) > 60 and store.reads == 0
+    with EpisodeStore(path) as store:
+        store._db.execute("UPDATE episode SET success = 1 - success WHERE id = 5")
+        memory = EpisodicMemory(store, "beta", WORLD)
+        assert 5 not in memory and 6 in memory, "damage in what recall depends on"
 
 
 def test_what_is_only_read_is_not_written(path, caplog):
