@@ -272,6 +272,14 @@ def test_runs_share_a_memory_and_its_commands_read_it(url, tmp_path, monkeypatch
     assert kept and not any(b"hunter2" in one for one in kept)
 
 
+@pytest.mark.parametrize("words", [["compact"], ["forget", "--steps", "5"], ["forget", "--steps", "5", "--dry-run"]])
+def test_what_makes_a_memory_smaller_makes_none(capsys, url, words):
+    assert cli.main(["memory", *words, "--url", url]) == 4
+    assert f"there is no memory at {url}" in capsys.readouterr().err
+    with pytest.raises(MissingError):
+        EpisodeStore(url, read_only=True)
+
+
 def test_a_url_where_nothing_is_remembered_is_refused(capsys, url):
     for words in (["--memory", "off"], ["--agent", "random"]):
         assert cli.main(["run", "--env", "ami/Reach-v0", "--url", url, *words]) == 2

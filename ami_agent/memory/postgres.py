@@ -120,7 +120,9 @@ class PostgresDatabase:
         found = self._tables()
         if not found:
             if not create:
-                raise ArtefactError(f"{self.name} is gone: the episodes that belong here were kept in it")
+                raise ArtefactError(
+                    f"there is no memory at {self.name}; if there was one, it is gone with its episodes"
+                )
             if self.read_only:
                 raise MissingError(f"there is no memory at {self.name}")
             self._make()

@@ -77,7 +77,7 @@ class SqliteDatabase:
         with _named(path):
             if not path.exists():
                 if not create:
-                    raise ArtefactError(f"{path} is gone: the episodes that belong here were kept in it")
+                    raise ArtefactError(f"there is no memory at {path}; if there was one, it is gone with its episodes")
                 if read_only:
                     raise MissingError(f"there is no memory at {path}")
                 make(path)
