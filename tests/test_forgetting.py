@@ -401,6 +401,21 @@ def test_a_run_keeps_to_the_capacity(capsys, tmp_path, monkeypatch, learn):
         assert json.loads(capsys.readouterr().out)["embedding"] == "meanwhile"
 
 
+def test_a_run_tells_of_damaged_episodes(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec, folder = Environment("Pendulum-v1", 1).spec, tmp_path / "home" / "agents" / "default"
+    words = ["run", "--env", "Pendulum-v1", "--episodes", "1", "--home", "home", "--no-plan"]
+    for seed, flag in enumerate(["--json", "--json", "--no-json"]):
+        Brain(spec, SMALL, seed).save(learned_path(folder, spec.environment))
+        assert cli.main([*words, flag]) == 0
+        told = capsys.readouterr().out
+        if flag == "--json":
+            assert json.loads(told)["skipped_episodes"] == seed
+        with EpisodeStore(folder / "memory.sqlite") as store:
+            store._db.execute("UPDATE chunk SET data = zeroblob(9) WHERE episode = 1")
+    assert "damaged episodes left out: 1; see `ami-agent memory verify`" in told
+
+
 def test_memory_forget(capsys, tmp_path):
     path = tmp_path / "agents" / "default" / "memory.sqlite"
     path.parent.mkdir(parents=True)
