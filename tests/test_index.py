@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -336,12 +338,28 @@ def test_damage_that_is_met_only_when_the_file_is_written_again(path):
 
 
 def test_a_write_that_was_killed_leaves_the_file_as_it_was(path):
-    aside = index(path).with_name(f"{index(path).name}.new")
-    aside.write_bytes(b"half")
-    assert reopened(path)[1] == 0 and aside.exists()
+    killed, going_on, of_another = (path.with_name(f"{index(path).name}{end}.new") for end in (".1-1", ".2-2", "0.3-3"))
+    for aside in (killed, going_on, of_another):
+        aside.write_bytes(b"half")
+    os.utime(killed, (0, 0))
+    assert reopened(path)[1] == 0 and killed.exists()
     with EpisodeStore(path) as store:
         live(store, 1, first=60)
-    assert reopened(path)[1] == 1 and not aside.exists() and reopened(path)[1] == 0
+    assert reopened(path)[1] == 1 and not killed.exists() and reopened(path)[1] == 0
+    assert going_on.exists() and of_another.exists(), "others may still write to theirs"
+
+
+def test_many_that_write_one_file_at_once_leave_it_whole(path):
+    index(path).unlink()
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda _: mapped.write(index(path), {}, {"a": (np.int64, (99999,), [np.arange(99999)])}), range(40)
+            )
+        )
+    with mapped.opened(index(path)) as kept:
+        assert kept.array("a", np.int64, -1).all().sum() == 99999 * 99998 // 2
+    assert not list(path.parent.glob("*.new"))
 
 
 def test_latents_made_for_this_process_alone_outlive_damage(path):

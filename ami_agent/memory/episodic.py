@@ -201,7 +201,7 @@ class EpisodicMemory:
             header = {**self._about(), "size": moments.size, "width": moments.width, "names": moments.names}
             write(self.path, header, pieces)
             for other in self.path.parent.glob(f"{self.path.name.rpartition('-')[0]}-*"):
-                if other != self.path:  # by encoders that are no more
+                if other != self.path and other.suffix != ".new":  # by encoders that are no more
                     other.unlink()
         except DamagedIndex as error:  # in what was never looked at before
             return self._rebuild(f"it is damaged: {error}")
