@@ -46,13 +46,13 @@ def select(store: EpisodeStore, config: ForgettingConfig, share: float = 1.0) ->
 def forget(store: EpisodeStore, config: ForgettingConfig) -> list[int]:
     """Let go of episodes, in one transaction, if the store is full; their ids: none while another that shares it does.
     Raises as the store's `append` does."""
-    steps, bytes = config.limits
     ids: list[int] = []
-    with store.forgetting() as alone:
-        if alone and ((steps < math.inf and store.steps > steps) or (bytes < math.inf and store.occupied > bytes)):
-            ids = select(store, config, 1 - config.margin).ids
-            let_go(store, ids)
-    if bytes < math.inf:
+    if _full(store, config):
+        with store.forgetting() as alone:
+            if alone and _full(store, config):  # another may just have made room
+                ids = select(store, config, 1 - config.margin).ids
+                let_go(store, ids)
+    if byte_count(config.bytes):
         give_back(store, byte_count(config.bytes), dense=bool(ids))
     return ids
 
@@ -83,6 +83,11 @@ def give_back(store: EpisodeStore, most: int = 0, dense: bool = False) -> None:
             store.compact()
     except (LockedError, ResourceError) as error:
         log.warning("the file was not made smaller: %s", error)
+
+
+def _full(store: EpisodeStore, config: ForgettingConfig) -> bool:
+    steps, bytes = config.limits
+    return (steps < math.inf and store.steps > steps) or (bytes < math.inf and store.occupied > bytes)
 
 
 def _survey(store: EpisodeStore) -> tuple[list[Trace], dict[int, Ends], dict[int, str]]:
