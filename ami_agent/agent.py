@@ -164,9 +164,11 @@ class AmiAgent:
         """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
         must go."""
         known = self.look_back(episode)
-        self._take_up()
         if self.store is not None and self.memory is not None and not self.store.read_only:
-            self.memory.add(self.store.append(known), known)
+            episode_id = self.store.append(known)
+            self._take_up()  # what went wrong in the background is raised here, and costs no episode
+            if episode_id not in self.memory:
+                self.memory.add(episode_id, known)
             self._note_failures(self.store)
             if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)

@@ -35,6 +35,10 @@ class Lazy:
             lived += environment.spec.action_repeat
 
 
+class Dumb:
+    """Cannot act."""
+
+
 class Halfway(Lazy):
     def train(self, environment, steps, judge):
         judge(0)
@@ -48,7 +52,7 @@ def plugins(monkeypatch):
             ("lazy", f"{__name__}:Lazy"),
             ("halfway", f"{__name__}:Halfway"),
             ("broken", "no_such_module:Agent"),
-            ("dumb", f"{__name__}:Task"),
+            ("dumb", f"{__name__}:Dumb"),
             ("<b>", f"{__name__}:Lazy"),
         )
     ]

@@ -16,7 +16,8 @@ from test_agent import QUICK, SMALL, lived
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.environment import Environment
-from ami_agent.memory import embedding
+from ami_agent.memory import embedding, episodic
+from ami_agent.memory.capacity import let_go
 from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.forgetting import ForgettingConfig
@@ -184,6 +185,41 @@ def test_long_episodes_are_embedded_in_parts(store, monkeypatch):
     )
     assert sizes == [4, 2, 4, 2] and len(memory) == 12
     np.testing.assert_array_equal(store.read(1, "beta").latent, make(0).observation["state"] * 2)
+
+
+def test_the_index_that_an_encoder_wrote_is_kept_once_the_old_latents_go(store, monkeypatch):
+    monkeypatch.setattr(episodic, "KEEP_ROWS", 1)
+    fill(store)
+    embedded(store, *WORK)
+    assert store.drop_latents(["beta"]) == 12
+    reads = []
+    monkeypatch.setattr(EpisodeStore, "read", lambda self, id, *_: reads.append(id))
+    assert len(EpisodicMemory(store, "beta", "ami/Push-v0")) == 12 * 6 and reads == []
+    monkeypatch.undo()
+    store._db.execute("UPDATE episode SET success = 1 - success WHERE id = 5")
+    memory = EpisodicMemory(store, "beta", "ami/Push-v0")
+    assert 5 not in memory and 6 in memory, "damage in what recall depends on"
+
+
+def test_what_another_forgets_meanwhile_is_left_out(store):
+    fill(store, 4)
+
+    def forget_and_embed(senses):
+        let_go(store, [1, 3])  # the one that is being embedded, and one that comes
+        return embed(senses)
+
+    memory, damaged = embedded(store, "beta", "ami/Push-v0", forget_and_embed, fits)
+    assert (len(memory), damaged) == (2 * 6, 0) and store.verify() == []
+
+
+def test_a_fault_in_the_background_costs_no_episode(reach, store):
+    agent = AmiAgent(Brain(reach.spec, SMALL, seed=1), QUICK, 0, store)
+    episode = lived(reach, agent, 1)[0]
+    agent.background = BackgroundEmbedding(store, "beta", "ami/Reach-v0", embed, fits)
+    agent.background.take = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        agent.remember(episode)
+    assert len(store) == 1
 
 
 def test_what_goes_wrong_there_is_raised_here(store):

@@ -1,36 +1,27 @@
-"""Forgetting: what goes and what stays, all or nothing, and only what the capacity asks for."""
+"""Forgetting: what goes and what stays, by an agent and by its user."""
 
 import itertools
 import json
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from episodes import assert_same, in_a_file, make
+from episodes import make
 from test_agent import QUICK, SMALL, lived
-from test_journal import plain, steps_of
 
 from ami_agent import cli
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.brains import learned_path
 from ami_agent.environment import Environment
-from ami_agent.errors import ResourceError, UsageError
-from ami_agent.memory.capacity import forget, let_go, select
+from ami_agent.errors import UsageError
+from ami_agent.memory.capacity import select
 from ami_agent.memory.duplicates import covers
-from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.forgetting import ForgettingConfig, Trace, byte_count, choose
-from ami_agent.memory.journal import Journal
 from ami_agent.memory.lock import HomeLock
-from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 
-ROOT = Path(__file__).parent.parent
 PLAIN = ForgettingConfig(surprise=1, success=1, recency=1)
 
 
@@ -126,121 +117,6 @@ def test_covering_is_in_order_and_from_end_to_end():
     assert not covers(there[[0, 5]], there, 0.5), "what one did between is not in the other"
 
 
-# --- in a store --------------------------------------------------------------------------------------------------
-
-
-def test_the_capacity_holds_over_many_episodes(store):
-    config, passes = ForgettingConfig(steps=300), 0
-    for seed in range(150):
-        store.append(make(seed, environment="ami/Reach-v0" if seed < 20 else "ami/Push-v0"))
-        passes += bool(forget(store, config))
-        assert store.steps <= 300
-    assert passes == 13, "a tenth is made free at once"
-    kept = {name: facts["steps"] for name, facts in store.stats()["environments"].items()}
-    assert kept["ami/Reach-v0"] == 100 and store.verify() == []
-    assert store.append(make(0)) == 151, "ids are never used twice"
-    assert forget(store, ForgettingConfig()) == []
-
-
-def test_the_room_on_the_disk_holds(store):
-    images = {"image": np.random.default_rng(0).integers(0, 256, (31, 32, 32, 3), np.uint8)}
-    for seed in range(60):
-        store.append(make(seed, steps=30, observation=images))
-        forget(store, ForgettingConfig(bytes="3MB"))
-        assert store.occupied <= 3_000_000 and (store.shared or store.path.stat().st_size <= 3_000_000)
-    assert store.occupied > 2_000_000 and store.verify() == []
-    forget(store, ForgettingConfig(bytes="1.5MB"))
-    assert store.occupied <= 1_500_000 and len(store) > 5
-    assert store.shared or store.stats()["bytes"] <= 1_500_000
-
-
-def test_only_what_has_ended_is_forgotten(store):
-    Journal(store).write(steps_of(plain(99)))
-    for seed in range(10):
-        store.append(make(seed))
-    forget(store, ForgettingConfig(steps=20))
-    assert store.steps <= 20 and Journal(store).recover() == 1 and len(store.read(11)) == 5
-
-
-def test_what_is_forgotten_is_not_recalled_and_learning_goes_on(store):
-    memory, replay = EpisodicMemory(store, "alpha"), Replay(1000)
-    for seed in range(40):
-        episode = make(seed)
-        replay.add(store.append(episode), episode)
-    gone = set(forget(store, ForgettingConfig(steps=100)))
-    memory = EpisodicMemory(store, "alpha", "ami/Push-v0")
-    recalled = memory.recall(np.zeros((1, 4)), 10_000)[1][0]
-    assert len(gone) == 22 and set(recalled[:, 0]) == set(store.ids()) and not gone & set(recalled[:, 0])
-    assert replay.read(replay.sample(64, np.random.default_rng(0)), 3).mask.sum() > 0
-    assert Replay.load(store, "ami/Push-v0", 1000).state()["ids"] == store.ids()
-    replay.add(store.append(make(1)), make(1))
-
-
-@in_a_file
-def test_damage_is_left_for_verify(store):
-    for seed in range(20):
-        store.append(make(seed))
-    store._db.execute("UPDATE chunk SET data = zeroblob(9) WHERE episode = 3 AND part = 'steps'")
-    store._db.execute("UPDATE episode SET seed = 77 WHERE id = 4")
-    forget(store, ForgettingConfig(steps=30, margin=0))
-    assert {3, 4} < set(store.ids()) and {fault.split(":")[0] for fault in store.verify()} <= {"episode 3", "episode 4"}
-
-
-@in_a_file
-def test_a_fault_in_the_midst_forgets_nothing(store):
-    for seed in range(20):
-        store.append(make(seed))
-    store._db.execute(
-        "CREATE TRIGGER fault BEFORE DELETE ON episode WHEN old.id = 7 BEGIN SELECT RAISE(ABORT, 'no'); END"
-    )
-    with pytest.raises(Exception, match="no"):
-        let_go(store, list(range(1, 15)))
-    assert len(store) == 20 and store.verify() == []
-
-
-KILLED = """
-import os, signal, sys
-from ami_agent.memory.capacity import let_go
-from ami_agent.memory.store import EpisodeStore
-store, left = EpisodeStore(sys.argv[1]), int(sys.argv[2])
-def count(statement):
-    global left
-    left -= statement.startswith("DELETE")
-    if left < 0 or (left == 0 and statement == "COMMIT"):
-        os.kill(os.getpid(), signal.SIGKILL)
-store._db._db.set_trace_callback(count)
-let_go(store, [int(id) for id in sys.argv[3:]])
-"""
-
-
-@in_a_file
-@pytest.mark.parametrize("deletes", [5, 20, 30])
-def test_kill_9_forgets_all_or_nothing(store, deletes):
-    episodes = {store.append(make(seed, steps=60)): make(seed, steps=60) for seed in range(20)}
-    store.close()
-    gone = [str(id) for id in range(1, 11)]
-    command = [sys.executable, "-c", KILLED, str(store.path), str(deletes), *gone]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    with EpisodeStore(store.name) as again:
-        assert again.verify() == [] and again.ids() == list(range(1, 21))
-        for id, episode in episodes.items():
-            assert_same(episode, again.read(id))
-        let_go(again, range(1, 11))
-        assert again.ids() == list(range(11, 21)) and again.verify() == []
-
-
-@in_a_file
-def test_no_room_to_make_the_file_smaller_is_survived(store, monkeypatch, caplog):
-    for seed in range(30):
-        store.append(make(seed))
-
-    def full():
-        raise ResourceError("the disk is full")
-
-    monkeypatch.setattr(store, "compact", full)
-    assert forget(store, ForgettingConfig(bytes="40KB")) and "not made smaller" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("text", "bytes"),
     [("0", 0), ("2GB", 2 * 10**9), ("1.5 mb", 1_500_000), ("1GiB", 2**30), ("10k", 10_000), ("7B", 7)],
@@ -255,6 +131,8 @@ def test_sizes(text, bytes):
         {"bytes": "lots"},
         {"bytes": "-1"},
         {"bytes": "1iB"},
+        {"bytes": "2"},
+        {"bytes": "999KB"},
         {"steps": -1},
         {"margin": 1},
         {"surprise": 0.5},
@@ -306,6 +184,21 @@ def test_a_run_keeps_to_the_capacity(capsys, tmp_path, monkeypatch, learn):
         assert json.loads(capsys.readouterr().out)["embedding"] == "meanwhile"
 
 
+def test_a_run_tells_of_damaged_episodes(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec, folder = Environment("Pendulum-v1", 1).spec, tmp_path / "home" / "agents" / "default"
+    words = ["run", "--env", "Pendulum-v1", "--episodes", "1", "--home", "home", "--no-plan"]
+    for seed, flag in enumerate(["--json", "--json", "--no-json"]):
+        Brain(spec, SMALL, seed).save(learned_path(folder, spec.environment))
+        assert cli.main([*words, flag]) == 0
+        told = capsys.readouterr().out
+        if flag == "--json":
+            assert json.loads(told)["skipped_episodes"] == seed
+        with EpisodeStore(folder / "memory.sqlite") as store:
+            store._db.execute("UPDATE chunk SET data = zeroblob(9) WHERE episode = 1")
+    assert "damaged episodes left out: 1; see `ami-agent memory verify`" in told
+
+
 def test_memory_forget(capsys, tmp_path):
     path = tmp_path / "agents" / "default" / "memory.sqlite"
     path.parent.mkdir(parents=True)
@@ -318,17 +211,17 @@ def test_memory_forget(capsys, tmp_path):
         return code, capsys.readouterr()
 
     before = path.read_bytes()
-    code, told = call("--steps", "120", "--dry-run", "--json")
+    code, told = call("--steps", "150", "--dry-run", "--json")
     would = json.loads(told.out)
-    assert code == 0 and path.read_bytes() == before and would["forgotten"] == 16 and would["dry_run"]
-    assert "would be forgotten" in call("--steps", "120", "--dry-run")[1].out
-    code, told = call("--steps", "120", "--json")
+    assert code == 0 and path.read_bytes() == before and would["forgotten"] == 10 and would["dry_run"]
+    assert "would be forgotten" in call("--steps", "150", "--dry-run")[1].out
+    code, told = call("--steps", "150", "--json")
     facts = json.loads(told.out)
-    assert (facts["ids"], facts["steps"]) == (would["ids"], 80) and facts["environments"] == {"ami/Push-v0": 16}
+    assert (facts["ids"], facts["steps"]) == (would["ids"], 50) and facts["environments"] == {"ami/Push-v0": 10}
     with EpisodeStore(path) as store:
-        assert store.steps == 120 and not set(store.ids()) & set(facts["ids"]) and store.verify() == []
-    small = json.loads(call("--bytes", "500kB", "--json")[1].out)
-    assert small["bytes"] <= 500_000 < small["bytes_before"]
+        assert store.steps == 150 and not set(store.ids()) & set(facts["ids"]) and store.verify() == []
+    small = json.loads(call("--bytes", "1MB", "--json")[1].out)
+    assert small["bytes"] <= 1_000_000 < small["bytes_before"]
     assert call()[0] == 2 and call("--bytes", "2 elephants")[0] == 2 and call("--steps", "-1")[0] == 2
     with HomeLock(path.parent):
         assert call("--steps", "1")[0] == 75 and call("--steps", "1", "--dry-run")[0] == 0

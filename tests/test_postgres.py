@@ -73,6 +73,21 @@ def test_two_that_recover_at_once_recover_once(url):
         assert Journal(two).recover() == 1 and Journal(one).recover() == 0 and len(one) == 1
 
 
+def test_a_fault_while_one_recovers_leaves_it_writing_as_itself(url, monkeypatch):
+    with EpisodeStore(url) as gone:
+        Journal(gone).write(steps_of(plain(0)))
+    with EpisodeStore(url) as store:
+        journal = Journal(store)
+        monkeypatch.setattr(store, "append", lambda episode: 1 / 0)
+        try:
+            journal.recover()
+        except ZeroDivisionError as error:
+            caught = error  # keeps what was going on alive
+        assert caught is not None and store.rows("SELECT current_setting('ami_agent.writer')") == [("2",)]
+        monkeypatch.undo()
+        assert journal.recover() == 1
+
+
 @pytest.mark.slow
 def test_many_that_are_killed_and_begin_again_lose_no_acknowledged_step(url):
     """Each that begins recovers what is left of others, never what goes on."""
@@ -255,6 +270,14 @@ def test_runs_share_a_memory_and_its_commands_read_it(url, tmp_path, monkeypatch
     assert list(told(capsys, "memory", "export", "--url", url, "--out", "out")["datasets"].values()) == [4]
     kept = [path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()]
     assert kept and not any(b"hunter2" in one for one in kept)
+
+
+@pytest.mark.parametrize("words", [["compact"], ["forget", "--steps", "5"], ["forget", "--steps", "5", "--dry-run"]])
+def test_what_makes_a_memory_smaller_makes_none(capsys, url, words):
+    assert cli.main(["memory", *words, "--url", url]) == 4
+    assert f"there is no memory at {url}" in capsys.readouterr().err
+    with pytest.raises(MissingError):
+        EpisodeStore(url, read_only=True)
 
 
 def test_a_url_where_nothing_is_remembered_is_refused(capsys, url):

@@ -5,6 +5,7 @@ import pytest
 from episodes import assert_same, in_a_file, make
 
 from ami_agent.memory import sqlite
+from ami_agent.memory.capacity import let_go
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.export import export
 from ami_agent.memory.store import EpisodeStore
@@ -92,6 +93,21 @@ def test_superseded_latents_are_dropped_where_asked(store):
     assert store.read(1, encoder="beta").latent.shape == (6, 9) and store.verify() == []
     assert store.drop_latents(iter(())) == 4
     assert store.stats()["encoders"] == {} and store.verify() == [] and store.read(3).latent is None
+
+
+def test_what_another_deletes_meanwhile_is_no_damage(store):
+    for seed in range(6):
+        store.append(make(seed))
+    store._db.execute("DELETE FROM chunk WHERE episode = 5 AND part = 'senses'")
+    with EpisodeStore(store.name) as other, EpisodeStore(store.name, read_only=True) as reading:
+        found = []
+        for episode_id, _ in reading.episodes():
+            found.append(episode_id)
+            let_go(other, [2])
+        assert found == [1, 3, 4, 6] and reading.skipped == 1
+        check = reading._faults
+        reading._faults = lambda id: let_go(other, [4]) or check(id)
+        assert [fault[:9] for fault in reading.verify()] == ["episode 5"]
 
 
 def test_what_an_encoder_has_not_seen_is_told_and_damage_counted(store):

@@ -193,7 +193,7 @@ def _export(path: Path | str, config: Export) -> int:
 
 
 def _compact(path: Path | str, config: Compact) -> int:
-    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path) as store:
+    with HomeLock(path.parent) if isinstance(path, Path) else nullcontext(), EpisodeStore(path, create=False) as store:
         before = store.stats()["bytes"]
         store.compact()
         after = store.stats()["bytes"]
@@ -210,7 +210,7 @@ def _forget(path: Path | str, config: Forget) -> int:
     limits = ForgettingConfig(config.steps, config.bytes)
     with (
         HomeLock(path.parent) if isinstance(path, Path) and not config.dry_run else nullcontext(),
-        EpisodeStore(path, read_only=config.dry_run) as store,
+        EpisodeStore(path, read_only=config.dry_run, create=False) as store,
     ):
         before = store.stats()
         choice = select(store, limits)

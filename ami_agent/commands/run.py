@@ -120,6 +120,7 @@ def main(config: Config) -> int:
             **results.summary(),
             "memory": dict(zip(("episodes", "steps"), after, strict=True)),
             "forgotten": player.forgotten(),
+            "skipped_episodes": player.agent.skipped if isinstance(player.agent, AmiAgent) else 0,
             "embedding": player.agent.embedding if isinstance(player.agent, AmiAgent) else None,
             "weights": player.origin,
             "learned_steps": player.learned_steps(),
@@ -228,6 +229,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
     if config.agent == "ami" and config.memory != "off":
         gone = f", {facts['forgotten']} forgotten" if facts["forgotten"] else ""
         lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now{gone}"]
+    if facts["skipped_episodes"]:
+        lines += [f"damaged episodes left out: {facts['skipped_episodes']}; see `ami-agent memory verify`"]
     if facts["embedding"] == "meanwhile":
         lines += ["its new encoder saw old episodes during the run: what was planned depended on timing, too"]
     for line in [*lines, f"report: {report}"]:

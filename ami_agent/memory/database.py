@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,8 +79,12 @@ class Database(Protocol):
         """All or nothing of what is executed. Once it ends it outlives this process; if `durable`, a power cut, too."""
         ...
 
-    def tails(self) -> Iterator[None]:
+    def tails(self) -> Generator[None, None, None]:
         """Make each tail whose writer is gone this writer's own, one after the other; the first is its own."""
+        ...
+
+    def forgetting(self) -> AbstractContextManager[bool]:
+        """Whether, while this lasts, nobody else has asked for the same."""
         ...
 
     def size(self) -> int:

@@ -49,7 +49,8 @@ def embedded(
         if store.read_only:
             fresh.append((episode_id, replace(episode, observation={}, latent=latent, encoder=encoder)))
         else:
-            store.set_latents(episode_id, latent, encoder)
+            with suppress(KeyError):  # another has forgotten it meanwhile
+                store.set_latents(episode_id, latent, encoder)
     damaged = store.skipped
     memory = EpisodicMemory(store, encoder, environment)
     damaged += store.skipped

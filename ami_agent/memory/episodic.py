@@ -159,8 +159,9 @@ class EpisodicMemory:
 
     def _marks(self, only: int | None = None) -> dict[int, tuple[bytes, float]]:
         """Of the store's episodes with latents by this encoder: what changes if they do, and when they were kept."""
+        told = f"environment, session, {self.store.task_column}, success, terminated, truncated, episode_return"
         query = (
-            "SELECT episode.id, CAST(created AS DOUBLE PRECISION), episode.checksum, latent.checksum FROM episode "
+            f"SELECT episode.id, CAST(created AS DOUBLE PRECISION), {told}, latent.checksum FROM episode "
             "JOIN latent ON latent.episode = episode.id WHERE latent.encoder = ?"
         )
         wanted = {"environment": self.environment, "episode.id": only}
@@ -200,7 +201,7 @@ class EpisodicMemory:
             header = {**self._about(), "size": moments.size, "width": moments.width, "names": moments.names}
             write(self.path, header, pieces)
             for other in self.path.parent.glob(f"{self.path.name.rpartition('-')[0]}-*"):
-                if other != self.path:  # by encoders that are no more
+                if other != self.path and other.suffix != ".new":  # by encoders that are no more
                     other.unlink()
         except DamagedIndex as error:  # in what was never looked at before
             return self._rebuild(f"it is damaged: {error}")

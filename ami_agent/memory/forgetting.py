@@ -18,6 +18,7 @@ import numpy as np
 from ami_agent.errors import UsageError, check_ranges
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+LEAST = 10**6  # bytes: less than the tables and one episode with pictures take
 FULL = 0.95  # of the capacity in bytes: the rest is for SQLite's log and for the episode that comes next
 
 
@@ -26,7 +27,7 @@ class ForgettingConfig:
     steps: int = 0
     """Steps that a memory may hold; 0 for any number."""
     bytes: str = "0"
-    """Room that a memory may take on the disk, such as 500MB or 2GB; 0 for any."""
+    """Room that a memory may take on the disk, such as 500MB or 2GB; 0 for any, and 1MB at least."""
     margin: float = 0.1
     """Share of it that is made free at once when it is full, so that not every episode is followed by forgetting."""
     surprise: float = 4.0
@@ -41,7 +42,9 @@ class ForgettingConfig:
     def __post_init__(self) -> None:
         likelier = {name: (1, 1e6) for name in ("surprise", "success", "recency")}
         check_ranges(self, {"steps": (0, 10**12), "margin": (0, 0.9), "near": (0, 100), **likelier})
-        byte_count(self.bytes)
+        if 0 < byte_count(self.bytes) < LEAST:
+            number = self.bytes.strip().rstrip("bBiIkK ")
+            raise UsageError(f"bytes of {self.bytes} hold nothing: 1MB is the least; did you mean {number}GB?")
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,10 @@ class Journal:
         They end where their last readable step does, neither terminated nor truncated. Those that another process
         still lives are left to it.
         """
-        return sum(self._recover() for _ in self._store.tails())
+        with closing(
+            self._store.tails()
+        ) as tails:  # a fault leaves the store writing as itself, not as one that is gone
+            return sum(self._recover() for _ in tails)
 
     def _recover(self) -> int:
         """The same, of the tail that is the store's own now."""

@@ -6,10 +6,13 @@ checksums and header; the header's length; the magic number. What is told at the
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
 import os
+import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +29,7 @@ ALIGN = 64
 BLOCK = 1 << 15  # bytes under one checksum: what a first look at a row costs, some 20 us
 TRAILER = 16 + 8 + len(MAGIC)
 KINDS = "iuf"
+STALE = 3600.0  # seconds since anything was written to a file that is not whole: its process was killed
 
 Pieces = tuple[np.dtype | type, tuple[int, ...], Iterable[np.ndarray]]  # an array's dtype and shape, and its bytes
 
@@ -132,8 +136,11 @@ class Table:
 
 def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Pieces]) -> None:
     """Replace `path` at once: a reader, or a crash, meets the old file or the new one. Raises OSError."""
-    aside = path.with_name(f"{path.name}.new")
-    aside.unlink(missing_ok=True)  # left by a process that was killed
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.new"):
+        with suppress(OSError):  # another may be faster
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}.new")
     try:
         with open(aside, "xb") as file:
             told, sums = [], []

@@ -42,6 +42,7 @@ class Moments:
         if (moments < 1).any() or (moments > rows).any() or moments.sum() != rows:
             raise DamagedIndex("the lengths of its episodes cannot be")
         self._first.append(np.cumsum(moments) - moments)
+        self.there = int((moments * self._fact("there")).sum())  # moments that were not forgotten
         slots = np.flatnonzero(self._fact("there"))
         self._slots = dict(zip(self._fact("id")[slots].tolist(), slots.tolist(), strict=True))
         self._mask: tuple[tuple, np.ndarray | None] = ((), None)  # the latest, and what it was made for
@@ -49,11 +50,6 @@ class Moments:
     def __len__(self) -> int:
         """Rows."""
         return len(self._actions)
-
-    @property
-    def there(self) -> int:
-        """Moments that were not forgotten."""
-        return int((self._fact("moments") * self._fact("there")).sum())
 
     @property
     def names(self) -> list[str]:
@@ -82,12 +78,15 @@ class Moments:
         self._slots[episode_id] = len(self._first)
         self._first.append(np.array([first]))
         self._facts.append(np.array([[episode_id, steps + 1, *codes, success, 1]]))
+        self.there += steps + 1
         self._numbers.append(np.array([[episode.reward.sum(dtype=np.float64), created]]))
         self._prints.append(np.frombuffer(mark, np.uint8)[None])
 
     def forget(self, episode_id: int) -> None:
         """Recall an episode no more. Raises KeyError if it is not there."""
-        self._facts.view[self._slots.pop(episode_id), FACTS.index("there")] = 0
+        slot = self._slots.pop(episode_id)
+        self._facts.view[slot, FACTS.index("there")] = 0
+        self.there -= int(self._facts.view[slot, FACTS.index("moments")])
         self._mask = (), None
 
     def at(self, rows: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -50,6 +50,7 @@ CREATE TABLE note (
 """
 TABLES = re.findall(r"CREATE TABLE (\w+)", SCHEMA)
 LOCKS = 0x414D4945  # "AMIE": the first key of our advisory locks; the second is a writer's number, 0 to make tables
+FORGETTING = LOCKS + 1  # the first key of another, of the one that forgets
 SETTINGS = {  # so that a robot whose network is gone is noticed within a minute, by both sides
     "search_path": "ami_agent",
     "lock_timeout": "10s",
@@ -119,7 +120,9 @@ class PostgresDatabase:
         found = self._tables()
         if not found:
             if not create:
-                raise ArtefactError(f"{self.name} is gone: the episodes that belong here were kept in it")
+                raise ArtefactError(
+                    f"there is no memory at {self.name}; if there was one, it is gone with its episodes"
+                )
             if self.read_only:
                 raise MissingError(f"there is no memory at {self.name}")
             self._make()
@@ -176,7 +179,7 @@ class PostgresDatabase:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def tails(self) -> Iterator[None]:
+    def tails(self) -> Generator[None, None, None]:
         yield
         for (writer,) in self.rows("SELECT DISTINCT writer FROM tail WHERE writer != ?", self._writer):
             if self.rows("SELECT pg_try_advisory_lock(?, ?)", LOCKS, writer)[0][0]:  # it is gone
@@ -186,6 +189,15 @@ class PostgresDatabase:
                 finally:
                     self._write_as(self._writer)
                     self.rows("SELECT pg_advisory_unlock(?, ?)", LOCKS, writer)
+
+    @contextmanager
+    def forgetting(self) -> Iterator[bool]:
+        alone = self.rows("SELECT pg_try_advisory_lock(?, 0)", FORGETTING)[0][0]
+        try:
+            yield alone
+        finally:
+            if alone and not self._db.closed:
+                self.rows("SELECT pg_advisory_unlock(?, 0)", FORGETTING)
 
     def _write_as(self, writer: int) -> None:
         self.rows("SELECT set_config('ami_agent.writer', ?, FALSE)", str(writer))

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class SqliteDatabase:
         with _named(path):
             if not path.exists():
                 if not create:
-                    raise ArtefactError(f"{path} is gone: the episodes that belong here were kept in it")
+                    raise ArtefactError(f"there is no memory at {path}; if there was one, it is gone with its episodes")
                 if read_only:
                     raise MissingError(f"there is no memory at {path}")
                 make(path)
@@ -113,8 +113,12 @@ class SqliteDatabase:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def tails(self) -> Iterator[None]:
+    def tails(self) -> Generator[None, None, None]:
         yield  # one process writes: whatever is there is its own
+
+    @contextmanager
+    def forgetting(self) -> Iterator[bool]:
+        yield True
 
     def size(self) -> int:
         files = [self.path, Path(f"{self.path}-wal")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -209,19 +209,18 @@ class EpisodeStore:
         for episode_id in ids:
             try:
                 episode = self.read(episode_id, encoder, senses)
-            except (DamagedMemory, KeyError) as error:  # listed, then not found: its table is damaged
-                self.skipped += 1
-                log.warning("skipped: %s", error)
+            except (DamagedMemory, KeyError) as error:
+                if not self._gone(episode_id):
+                    self.skipped += 1
+                    log.warning("skipped: %s", error)
             else:
                 yield episode_id, episode
 
     def lengths(self, environment: str | None = None) -> np.ndarray:
         """(n, 2) int64: id and steps of each episode, ascending."""
-        # What is not read through its checksum may be anything: this makes it a number at least.
-        steps = "coalesce(CAST(steps AS BIGINT), 0)"
         where, values = self.matching(environment=environment)
-        rows = self.rows(f"SELECT id, {steps} FROM episode WHERE {where} ORDER BY id", *values)
-        return np.array(rows, np.int64).reshape(-1, 2)
+        query = f"SELECT id, coalesce(CAST(steps AS BIGINT), 0) FROM episode WHERE {where} ORDER BY id"
+        return np.array(self.rows(query, *values), np.int64).reshape(-1, 2)
 
     def encoders(self, episode_id: int) -> list[str]:
         """Whose latents of an episode are kept."""
@@ -279,15 +278,17 @@ class EpisodeStore:
         return faults
 
     def _faults(self, episode_id: int) -> list[str]:
-        faults = []
         try:
             for encoder in [None, *self.encoders(episode_id)]:
                 check(self.read(episode_id, encoder))
-        except DamagedMemory as error:
-            faults.append(error.reason)
-        except (ValueError, KeyError) as error:
-            faults.append(f"episode {episode_id}: {error}")
-        return faults
+        except (DamagedMemory, ValueError, KeyError) as error:
+            told = error.reason if isinstance(error, DamagedMemory) else f"episode {episode_id}: {error}"
+            return [] if self._gone(episode_id) else [told]
+        return []
+
+    def _gone(self, episode_id: int) -> bool:
+        """Whether another has deleted it; one that is listed and cannot be found is damaged."""
+        return episode_id not in self.ids()
 
     def _row(self, episode_id: int) -> tuple:
         """The COLUMNS of an episode, checked. Raises KeyError for an unknown id, DamagedMemory for a bad checksum."""
@@ -309,6 +310,7 @@ class EpisodeStore:
         query = f"SELECT checksum, data FROM {table} WHERE episode = ? AND {column} = ?"
         found = self.rows(query, episode_id, name)
         if not found:
+            self._row(episode_id)  # KeyError, if another has deleted it since it was read
             raise DamagedMemory(self.name, f"episode {episode_id}: {place} is missing")
         checksum, data = found[0]
         if not intact(place, data, checksum):
@@ -329,9 +331,13 @@ class EpisodeStore:
         """
         return self._db.transaction(durable)
 
-    def tails(self) -> Iterator[None]:
+    def tails(self) -> Generator[None, None, None]:
         """Make each tail whose writer is gone this store's own, one after the other; the first is its own."""
         return self._db.tails()
+
+    def forgetting(self) -> AbstractContextManager[bool]:
+        """Whether, while this lasts, nobody else has asked for the same."""
+        return self._db.forgetting()
 
 
 def _number(column: str) -> str:
