@@ -8,6 +8,7 @@ from typing import Any
 
 from ami_agent.bench import others, ours, sb3, untaught
 from ami_agent.bench.piece import OpenPiece
+from ami_agent.bench.standings import called
 from ami_agent.bench.suites import Task
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, nearest
@@ -36,8 +37,7 @@ def _sb3(agent: str, name: str, needs: str = "") -> Contender:
 
 
 def _ours(name: str) -> Contender:
-    about = "ours" + name.removeprefix("ours").replace("-", ", ", 1).replace("-", " ")
-    return Contender(about, ours.learn, lambda task: ours.PARTS[name](ours.ours(task)), resumes=True)
+    return Contender(called(name), ours.learn, lambda task: ours.PARTS[name](ours.ours(task)), resumes=True)
 
 
 CONTENDERS: dict[str, Contender] = {

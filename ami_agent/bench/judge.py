@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,8 +60,8 @@ def judged(
     world = Watched(environment)
     found: dict[int, Episode] = {}
     rounds = -(-len(seeds) // environment.n)
-    first = iter([*seeds, *range(seeds.stop, seeds.stop + 10**6)])  # a world that is done early begins another
-    for ended in live(world, agent, first, steps=rounds * environment.spec.max_episode_steps):
+    each = itertools.count(seeds.start)  # a world that is done early begins another, which is not looked at
+    for ended in live(world, agent, each, steps=rounds * environment.spec.max_episode_steps):
         found |= {episode.seed: episode for episode in ended if episode.seed in seeds}
         if stop.requested:
             raise Interrupted

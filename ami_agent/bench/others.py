@@ -54,15 +54,10 @@ def learn(piece: OpenPiece) -> None:
         raise UsageError(kind)
     agent: Any = kind(piece.judge.spec, piece.seed)
     run = piece.begin()
-    going = piece.point(0, agent)
+    piece.point(0, agent)
     if hasattr(agent, "train"):
-
-        def judge(steps: int) -> bool:
-            due = steps // piece.every > piece.facts["points"][-1]["steps"] // piece.every
-            return not piece.stop.requested and going and (piece.point(steps, agent) if due else not piece.complete)
-
         world = Environment(piece.environment, 1, piece.options, piece.repeat)
-        agent.train(world, piece.facts["limits"]["steps"], judge)
+        agent.train(world, piece.facts["limits"]["steps"], lambda steps: piece.on_the_way(steps, agent))
         if piece.stop.requested:
             raise Interrupted
         if not piece.complete:

@@ -135,7 +135,13 @@ class OpenPiece:
         self._tick()
         return not last
 
+    def on_the_way(self, steps: int, agent: Agent) -> bool:
+        """As it learns: judge the agent if a point is due after `steps` env steps; whether to go on."""
+        due = steps // self.every > self.facts["points"][-1]["steps"] // self.every
+        return not self.stop.requested and (self.point(steps, agent) if due else not self.complete)
+
     def finish(self, run: Run) -> None:
+        self.facts["status"] = DONE
         write_json(self.path, self.facts)
         run.finish("done")
 

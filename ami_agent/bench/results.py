@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ami_agent.bench.schema import FAILED, UNFINISHED, RefusedResult, faults_of, parse, visible
+from ami_agent.bench.schema import EPISODES, FAILED, UNFINISHED, RefusedResult, faults_of, parse, visible
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import UsageError
 
@@ -144,8 +144,7 @@ def read(path: Path) -> Piece:
 
 
 def _point(facts: dict[str, Any]) -> Point:
-    names = ("seeds", "returns", "successes", "final_successes", "costs", "lengths")
-    judged = Judged(*(tuple(facts[name]) for name in names))
+    judged = Judged(*(tuple(facts[name]) for name in EPISODES))
     return Point(facts["steps"], facts["cpu_seconds"], facts["wall_seconds"], judged)
 
 

@@ -51,9 +51,7 @@ def learn(piece: OpenPiece) -> None:
     piece.point(0, policy)
 
     def step(local: dict[str, Any], other: dict[str, Any]) -> bool:
-        steps = model.num_timesteps * piece.repeat
-        due = steps // piece.every > piece.facts["points"][-1]["steps"] // piece.every
-        return not piece.stop.requested and (piece.point(steps, policy) if due else True)
+        return piece.on_the_way(model.num_timesteps * piece.repeat, policy)
 
     model.learn(piece.facts["limits"]["steps"] + piece.every, callback=step)  # the last point ends it before
     if not piece.complete:

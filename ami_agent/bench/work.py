@@ -14,9 +14,7 @@ import torch
 from ami_agent.bench.contenders import contender
 from ami_agent.bench.judge import Interrupted
 from ami_agent.bench.piece import OpenPiece, fail, read
-from ami_agent.bench.schema import DONE
 from ami_agent.errors import LockedError
-from ami_agent.files import write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import graceful
 
@@ -31,7 +29,6 @@ def main(path: Path, scratch: Path) -> int:
                 who = contender(read(path)["agent"])
                 piece = OpenPiece(path, scratch, stop, who.at_once)
                 who.run(piece)
-                write_json(path, {**piece.facts, "status": DONE})
         except Interrupted:
             pass
         except LockedError as error:  # it is another process's, and so is its file

@@ -13,7 +13,7 @@ from ami_agent import console
 from ami_agent.bench.results import FOLDER
 from ami_agent.bench.suites import SUITES, Suite, Task, find_suite
 from ami_agent.commands.common import check_range
-from ami_agent.errors import ArtefactError, UsageError, nearest
+from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.signals import graceful
 
 
@@ -185,11 +185,8 @@ def chosen(suite: Suite, names: str) -> list[Task]:
     found: dict[str, Task] = {}
     for name in [name for name in names.split(",") if name] or [""]:
         exact = [task for task in suite.tasks if name in (task.name, task.short)]
-        fits = exact or [task for task in suite.tasks if task.name.startswith(name) or task.short.startswith(name)]
-        if not fits:
-            known = [task.name for task in suite.tasks]
-            raise UsageError(f"{suite.name} has no task {name!r}; there is {', '.join(nearest(name, known) or known)}")
-        found |= {task.name: task for task in fits}
+        begun = [task for task in suite.tasks if task.name.startswith(name) or task.short.startswith(name)]
+        found |= {task.name: task for task in exact or begun or [suite.task(name)]}  # the last says what there is
     return list(found.values())
 
 
