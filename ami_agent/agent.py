@@ -13,14 +13,17 @@ from torch import Tensor
 
 from ami_agent.brain import Brain
 from ami_agent.cost.objectives import Return
+from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, check_ranges
 from ami_agent.memory.capacity import forget
 from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.forgetting import ForgettingConfig
 from ami_agent.memory.notes import read_note, write_note
+from ami_agent.memory.sightings import Judge
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
+from ami_agent.places import seen_as_places
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
@@ -75,6 +78,8 @@ class AmiAgent:
             its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
+        judge: the environment, for a brain that has learned to get to places where goals are something else: then what
+            is asked for is sought where it was seen. None where goals are what the brain has learned to bring about.
         device: where it thinks.
     """
 
@@ -86,8 +91,10 @@ class AmiAgent:
         store: EpisodeStore | None = None,
         device: str = "cpu",
         place: str | None = None,
+        judge: Environment | None = None,
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
+        self._judge = judge
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
         self._task = place
         self._noted: np.ndarray | None = None  # the ways that failed, as they were last kept
@@ -125,7 +132,10 @@ class AmiAgent:
 
     @torch.inference_mode()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        latent = self.brain.perceive(observation if self.ways is None else self.ways.lead(observation))
+        seen = self._look(observation)
+        if self.ways is not None:
+            seen = self.ways.lead(seen, observation["achieved_goal"], observation["desired_goal"])
+        latent = self.brain.perceive(seen)
         action = self.decide(latent) if self.config.plan else self.model.act(latent)
         self._step += 1
         return action.cpu().numpy()
@@ -160,6 +170,10 @@ class AmiAgent:
             objective = objective.near(proposals[:, 0], self.config.trust * self.model.action_gap)
         return self.planner.plan(self._view, latent, objective, seeds, start, proposals)
 
+    def _look(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Moments, each sense (..., *shape), as the brain has learned to see them."""
+        return observation if self._judge is None else seen_as_places(observation, self.brain.spec)
+
     def remember(self, episode: Episode) -> Episode:
         """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
         must go."""
@@ -187,7 +201,7 @@ class AmiAgent:
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
         """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
-        seen = self.brain.perceive(episode.observation)
+        seen = self.brain.perceive(self._look(episode.observation))
         missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - seen[1:]
         surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
         return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
@@ -201,10 +215,10 @@ class AmiAgent:
             aside = deepcopy(self.brain)
             aside.model.cpu()  # on a GPU it might come between while this thread captures a graph
             self.embedding = "meanwhile"
-            self.background = BackgroundEmbedding(store, encoder, environment, partial(_embed, aside), self._fits)
+            self.background = BackgroundEmbedding(store, encoder, environment, partial(self._embed, aside), self._fits)
             return EpisodicMemory(store, encoder, environment)
         self.embedding = "before"
-        memory, self.skipped = embedded(store, encoder, environment, partial(_embed, self.brain), self._fits)
+        memory, self.skipped = embedded(store, encoder, environment, partial(self._embed, self.brain), self._fits)
         self._switch(store, memory)
         return memory
 
@@ -234,15 +248,30 @@ class AmiAgent:
         """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
         is remembered."""
         environment, size = self.brain.spec.environment, self.brain.spec.senses["desired_goal"][0]
-        ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways)
+        ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways, *self._asked())
         if task is not None and self.store is not None:
             place = ways.stay()
             known = read_note(self.store, environment, task, self._failures).get("ways", place.failures)
             place.failures = known if known.shape[1:] == place.failures.shape[1:] else place.failures
             for _, episode in self.store.episodes(environment=environment, task=task):
                 if self._fits(episode):
-                    place.relive(episode.observation)
+                    ways.relive(self._look(episode.observation), episode.observation["achieved_goal"])
         return ways
+
+    def _asked(self) -> tuple[Judge | None, int]:
+        """What goals that are no places are judged by, and their size."""
+        if self._judge is None:
+            return None, 0
+        judge = self._judge
+
+        def worth(achieved: np.ndarray, asked: np.ndarray) -> np.ndarray:
+            return judge.compute_reward(achieved, asked, {})
+
+        return worth, judge.spec.senses["desired_goal"][0]
+
+    def _embed(self, brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
+        """{sense: (n, *shape)} -> latents (n, D)."""
+        return brain.perceive(self._look(senses)).cpu().numpy()
 
     @property
     def _failures(self) -> str:
@@ -251,7 +280,7 @@ class AmiAgent:
 
     def _fits(self, episode: Episode) -> bool:
         """Whether an episode was lived with the senses and actions of this brain."""
-        senses = {name: value.shape[1:] for name, value in episode.observation.items()}
+        senses = {name: value.shape[1:] for name, value in self._look(episode.observation).items()}
         return senses == self.brain.spec.senses and episode.action.shape[1] == self.brain.spec.action_size
 
     def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
@@ -284,11 +313,6 @@ class AmiAgent:
             if moments.shape[1]:
                 return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
         return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
-
-
-def _embed(brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
-    """{sense: (n, *shape)} -> latents (n, D)."""
-    return brain.perceive(senses).cpu().numpy()
 
 
 def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from ami_agent import checkpoints
 from ami_agent.configs import build
 from ami_agent.errors import ArtefactError
 from ami_agent.perception.encoder import EncoderConfig, SenseEncoder, SimNorm
+from ami_agent.places import as_places
 from ami_agent.protocols import Spec
 from ami_agent.world_model.latent import LatentModel, ModelConfig
 
@@ -39,7 +40,7 @@ class Brain:
         e = self.config.encoder
         with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
             torch.manual_seed(seed)
-            encoder = SenseEncoder(spec.senses, e)
+            encoder = SenseEncoder(spec.senses, e, spec.place if spec.goes else ())
             discount = discount_for(spec.max_episode_steps)
             self.model = LatentModel(encoder, e.latent, spec.action_size, SimNorm(e.group), discount, self.config.model)
 
@@ -73,6 +74,7 @@ class Brain:
 
     def check_fits(self, spec: Spec) -> None:
         """Raise ArtefactError unless these weights were learned with the senses, actions and repeat of `spec`."""
+        spec = as_places(spec) if self.spec.goes else spec
         if (self.spec.senses, self.spec.action_size) != (spec.senses, spec.action_size):
             raise ArtefactError(
                 f"the weights were learned with senses {self.spec.senses} and {self.spec.action_size} actions, "

@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console, dmc
 from ami_agent.errors import AmiError, ArtefactError, MissingError, NumericalError, UsageError, nearest
+from ami_agent.places import place_of
 from ami_agent.protocols import Spec
 from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
 from ami_envs import registry
@@ -77,6 +78,7 @@ class Environment:
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(self._source) * repeat,
             action_repeat=repeat,
+            **place_of(self.id, (self._source.metadata or {}).get("place"), boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error
         self.tells_success = False  # whether any step's info has said if the task succeeded

@@ -33,6 +33,9 @@ class Spec:
     max_episode_steps: int  # decisions: an action is held for `action_repeat` env steps
     control_period: float = 0.0  # seconds an action lasts; 0 if the environment does not say
     action_repeat: int = 1
+    place: tuple[int, ...] = ()  # entries of sense `observation` that say where the agent is, if it moves about
+    near: float = 0.0  # how close to a place is there, in their units
+    goes: bool = False  # goals are such places
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Walker:
         for t in range(steps):
             if np.linalg.norm(self.here - goal) < 0.2:
                 return t
-            self.go(guide.lead(self.see(goal)) if guide else np.float64(goal))
+            self.go(guide.lead(self.see(goal), np.float64(goal)) if guide else np.float64(goal))
         return None
 
 
@@ -114,9 +114,10 @@ def test_a_goal_that_is_near_but_not_got_to_is_given_up_for_another_way():
     guide, goal = Wayfinder(landmarks, 20), np.array([0.35, 0.0])
     sent = []
     for _ in range(50):
-        sent.append(guide.lead(walker.see(goal)))
+        sent.append(guide.lead(walker.see(goal), goal))
         walker.go(sent[-1])
-    assert np.allclose(sent[:20], goal) and not np.allclose(sent[20], goal) and len(landmarks.failures) > 0
+    there = next(i for i, target in enumerate(sent) if not np.allclose(target, goal))
+    assert 20 <= there <= 25 and len(landmarks.failures) > 0  # the first decisions get nearer
 
 
 def test_a_way_that_was_gone_after_all_did_not_fail():

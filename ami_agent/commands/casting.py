@@ -22,6 +22,7 @@ from ami_agent.learning.train import TrainConfig
 from ami_agent.memory.journal import Journal
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.places import by_places
 from ami_agent.protocols import Agent, Episode
 from ami_agent.runs import agent_folder
 from ami_agent.signals import Stop
@@ -113,6 +114,10 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             return None
         found = brain, "learned"
     brain, origin = found
+    seeks = brain.spec.goes and by_places(environment.spec)
+    if config.learn and seeks:
+        how = brains.train_command(config.env)
+        raise UsageError(f"--learn: this agent has learned to get about in {config.env}, and does so by `{how}` only")
     if config.learn and store is not None:
         online = OnlineAgent(brain, config.mind, config.seed, store, environment)
 
@@ -122,7 +127,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         doing = online.remember, online.study, save, lambda: online.forgotten
         return Cast(online, brain, origin, store, journal, before, *doing)
     place = environment.task if environment.stays or config.mind.ways.stay else None
-    agent = AmiAgent(brain, config.mind, config.seed, store, device, place)
+    agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment if seeks else None)
     stack.callback(agent.close)
     return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 

@@ -44,6 +44,8 @@ class Config:
     """Gymnasium id of the environment, e.g. ami/Push-v0; `ami-agent env list` shows ours."""
     episodes: int = 20
     """How many to live."""
+    first: int = 0
+    """Which of the seed's episodes to begin with: `--first 5` goes on where `--episodes 5` has ended."""
     seed: int = 0
     """Of the episodes and of everything the agent draws; in a world with sessions, which session is visited."""
     agent: Literal["ami", "random", "noop", "floor", "oracle", "oracle-planner"] = "ami"
@@ -79,6 +81,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_range("episodes", self.episodes, 1, 1_000_000)
+        check_range("first", self.first, 0, EPISODES_A_SEED - 1)
         check_range("seed", self.seed, 0, LARGEST_SEED)
         check_range("threads", self.threads, 1, 256)
         check_range("action-repeat", self.action_repeat, 0, MOST)
@@ -135,7 +138,7 @@ def main(config: Config) -> int:
 def _live(config: Config, environment: Environment, player: Cast, run: Run, stop: Stop) -> Results:
     """Live until all episodes are lived or a signal came; each is kept in the run's folder as it ends."""
     results = Results(action_repeat=config.action_repeat)
-    first = config.seed * EPISODES_A_SEED
+    first = config.seed * EPISODES_A_SEED + config.first
     agent = Timed(player.agent)
     began = time.perf_counter()
     with (

@@ -26,11 +26,13 @@ from ami_agent.learning.drive import Drive
 from ami_agent.learning.explorer import Explorer, Turns
 from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.live import World, live
-from ami_agent.learning.own_goals import OwnGoals
+from ami_agent.learning.own_goals import OwnGoals, OwnPlaces
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.places import as_places
 from ami_agent.planning.cem import CEMConfig
+from ami_agent.protocols import Spec
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
 
@@ -50,6 +52,9 @@ class TrainConfig:
     """Env steps between checkpoints; at least two whole episodes in each world."""
     reward: bool = True
     """Learn for the environment's rewards; with --no-reward, without them, for goals that it sets itself."""
+    places: bool = True
+    """Where the environment says what the agent's place is, and its goals are something else: learn to get to places,
+    without its rewards; memory then tells which place to go to."""
     plan: bool = False
     """Plan while gathering experience, in place of drawing from the policy prior: better data for more time."""
     planner: CEMConfig = field(default_factory=CEMConfig)
@@ -75,7 +80,7 @@ def train(
     longest = environment.spec.max_episode_steps
     if config.study.capacity <= longest:
         raise UsageError(f"study.capacity must be more than an episode's {longest} steps, not {config.study.capacity}")
-    brain = Brain(environment.spec, brain_config, seed)
+    brain = Brain(learned_spec(environment.spec, config), brain_config, seed)
     resumed = has_checkpoint(run)
     with EpisodeStore(run.folder / "experience.sqlite", create=not resumed) as store:
         training = Training(environment, brain, store, run, seed, config)
@@ -84,6 +89,11 @@ def train(
         if config.steps <= training.warmup:
             raise UsageError(f"{config.steps} env steps are too few: learning begins after {training.warmup}")
         return brain, training.learn(stop)
+
+
+def learned_spec(spec: Spec, config: TrainConfig) -> Spec:
+    """What a brain is made for that learns in an environment of `spec`."""
+    return as_places(spec) if config.places else spec
 
 
 def has_checkpoint(run: Run) -> bool:
@@ -104,11 +114,15 @@ class Training:
         config: TrainConfig,
     ) -> None:
         self.environment, self.store, self.run, self.seed, self.config = environment, store, run, seed, config
-        self.world: World = environment if config.reward else OwnGoals(environment, lambda: self.student.replay)
+        self.world: World = environment
+        if brain.spec != environment.spec:
+            self.world = OwnPlaces(environment, lambda: self.student.replay)
+        elif not config.reward:
+            self.world = OwnGoals(environment, lambda: self.student.replay)
         self.brain, replay = brain, Replay(config.study.capacity)
         self.student = Student(self.world, Learner(brain, config.learner), replay, config.study)
         self.students = {"": self.student}  # by what the names of their tensors begin with
-        if not config.reward:
+        if type(self.world) is OwnGoals:
             self.students["drive/"] = Drive(brain, replay, seed, config.study, config.learner)
         self.stride = environment.n * brain.spec.action_repeat  # env steps that a decision in all worlds takes
         self.warmup = max(config.warmup, (brain.spec.max_episode_steps + 1) * self.stride)

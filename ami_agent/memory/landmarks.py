@@ -22,6 +22,7 @@ Senses = dict[str, np.ndarray]
 Costs = Callable[[Senses, np.ndarray], np.ndarray]  # senses (n, *shape), goals (n, G) -> costs (n,), above 0
 
 TRUST = 1.5  # a way is believed if it costs up to this many times what its length costs where nothing is in between
+CURIOUS = 4.0  # how much longer a way may be to a place that is further from all landmarks by 1
 RAISED = 4.0  # what the cost of a way that failed is multiplied by
 
 
@@ -61,12 +62,11 @@ class Landmarks:
         return {way: cost for way, cost in (self._seen | self._gone).items() if np.isfinite(cost)}
 
     def see(self, senses: Senses, sought: np.ndarray | None = None) -> int:
-        """The landmark that stands for a moment, each (*shape,); a new one if none is near, or if this is where a place
-        was sought (G,) that no landmark stands for yet."""
+        """The landmark that stands for a moment, each (*shape,): that nearest to it or, if this is where a place was
+        sought (G,), to that place; a new one if none is near."""
         place = senses["achieved_goal"].astype(np.float64)
-        away = self._away(place)
-        known = len(self) > 0 and away.min() <= self.spacing and (sought is None or not self._new(sought))
-        return int(away.argmin()) if known else self._add(senses, place)
+        away = self._away(place if sought is None else sought)
+        return int(away.argmin()) if away.min(initial=np.inf) <= self.spacing else self._add(senses, place)
 
     def gone(self, start: int, end: int) -> None:
         """A way that was gone is one, both ways as far as one can tell, and costs what its length does."""
@@ -84,7 +84,7 @@ class Landmarks:
         if not self._failed(left, place):
             self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
         around = self._away(left) <= self.reach / 2
-        there = np.linalg.norm(self._rings() - place, axis=2) <= self.spacing
+        there = np.linalg.norm(self._rings() - place, axis=2) <= self.reach / 2
         self._frontier.view[around[:, None] & there] = np.inf
         for end in np.flatnonzero(self._away(place) <= self.spacing).tolist():
             self._seen.pop((start, end), None)
@@ -108,11 +108,17 @@ class Landmarks:
         if np.isfinite(self._trusted(_repeated(senses, 1), here, goal[None])[0]):
             return goal
         self._look(senses, start)
-        following, exits = self._search(goal)
-        onward = int(following[start])
-        if onward < 0:
-            return goal
-        return exits[start] if onward == len(self) else self.places[onward]
+        onward = self._onward(start, *self._exits(goal))
+        return goal if onward is None else onward
+
+    def explore(self, senses: Senses, start: int) -> np.ndarray | None:
+        """Where to go first to see what nobody has seen, from a moment, each (*shape,), for which the landmark `start`
+        stands: a place (G,); None where all that can be got to has been. Places are worth a longer way the further they
+        are from all landmarks."""
+        self._look(senses, start)
+        apart = np.minimum(self._apart(self._rings()), self.reach)
+        beyond = np.where(apart > self.spacing, CURIOUS * self._rate * (self.reach - apart), np.inf)
+        return self._onward(start, *self._cheapest(beyond))
 
     @property
     def _rate(self) -> float:
@@ -159,26 +165,33 @@ class Landmarks:
         """Whether a way like that from (..., G) to (..., G) failed, (...,) bool."""
         left, sought = np.split(self.failures, 2, axis=1)
         like = np.linalg.norm(start[..., None, :] - left, axis=-1) <= self.reach / 2
-        return (like & (np.linalg.norm(end[..., None, :] - sought, axis=-1) <= self.spacing)).any(-1)
+        return (like & (np.linalg.norm(end[..., None, :] - sought, axis=-1) <= self.reach / 2)).any(-1)
 
-    def _search(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The landmark to go to from each, (n,): n where it is time to leave them all, negative where there is no way;
-        and where they are left for, (n, G): the goal, or a place of the frontier, from where it is straight on."""
-        cost, exits = self._exits(goal)
+    def _onward(self, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
+        """The place (G,) to go to first from a landmark, if leaving each of them costs (n,) and leads to (n, G); None
+        where there is no way."""
         last, n = np.flatnonzero(np.isfinite(cost)), len(self)
         start, end, length = np.array([(*way, cost) for way, cost in self.ways.items()], np.float64).reshape(-1, 3).T
         ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
         lengths = np.append(length, cost[last])
         back = csr_array((lengths, (ends.astype(int), starts.astype(int))), shape=(n + 1, n + 1))
-        return dijkstra(back, indices=n, return_predecessors=True)[1][:n], exits
+        onward = int(dijkstra(back, indices=n, return_predecessors=True)[1][at])
+        if onward < 0:
+            return None
+        return exits[at] if onward == n else self.places[onward]
+
+    def _cheapest(self, beyond: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What leaving each landmark along its ring costs at least, (n,), and where for, (n, G), if from the ring it
+        costs `beyond` (n, K) more."""
+        cost = self._frontier.view + beyond
+        by = cost.argmin(1)
+        return cost.min(1), self._rings()[np.arange(len(self)), by]
 
     def _exits(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What it costs to get to a goal from each landmark without another, (n,), and by which place, (n, G)."""
         rings = self._rings()
-        out = np.where(
-            self._new(rings), self._frontier.view + self._rate * np.linalg.norm(rings - goal, axis=2), np.inf
-        )
-        by, cost = rings[np.arange(len(self)), out.argmin(1)], out.min(1)
+        beyond = np.where(self._apart(rings) > self.spacing, self._rate * np.linalg.norm(rings - goal, axis=2), np.inf)
+        cost, by = self._cheapest(beyond)
         near = np.flatnonzero(self._away(goal) <= self.reach)
         direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))
         better = near[direct <= cost[near]]
@@ -194,11 +207,11 @@ class Landmarks:
         """(n, K, G): where the ways of the frontier lead."""
         return self.places[:, None] + self._ring
 
-    def _new(self, points: np.ndarray) -> np.ndarray:
-        """Which points (..., G) no landmark stands for, (...,) bool."""
+    def _apart(self, points: np.ndarray) -> np.ndarray:
+        """How far points (..., G) are from all landmarks, (...,): those within `spacing` are stood for by one."""
         if self._tree is None:
             self._tree = KDTree(self.places)
-        return self._tree.query(points)[0] > self.spacing
+        return self._tree.query(points)[0]
 
     def _at(self, landmarks: np.ndarray) -> Senses:
         """What was sensed at landmarks (n,), each (n, *shape)."""

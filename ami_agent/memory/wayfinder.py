@@ -9,6 +9,7 @@ import numpy as np
 
 from ami_agent.errors import UsageError, check_ranges
 from ami_agent.memory.landmarks import Costs, Landmarks, Senses
+from ami_agent.memory.sightings import Judge, Sightings
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class WayConfig:
     """Distance between landmarks, in strides: what a decision moves the agent by, at most."""
     reach: float = 12.0
     """How far a sub-goal may be, in strides."""
-    patience: int = 20
-    """Decisions after which a sub-goal that was not got to is given up, and the way there believed less."""
+    patience: int = 10
+    """Decisions without getting nearer, after which a sub-goal is given up, and the way there believed less."""
 
     def __post_init__(self) -> None:
         check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6), "patience": (1, 10**6)})
@@ -35,20 +36,42 @@ class Ways:
 
     Args:
         costs: see `Landmarks`.
-        size: G, of a goal.
-        stride: what a decision moves the agent by, at most, in the units of goals.
+        size: G, of a place.
+        stride: what a decision moves the agent by, at most, in the units of places.
+        judge: see `Sightings`, where what is asked for is no place; its size is `asked_size`.
     """
 
-    def __init__(self, costs: Costs, size: int, stride: float, config: WayConfig) -> None:
-        self._new = partial(Landmarks, costs, size, config.spacing * stride, config.reach * stride)
+    def __init__(
+        self,
+        costs: Costs,
+        size: int,
+        stride: float,
+        config: WayConfig,
+        judge: Judge | None = None,
+        asked_size: int = 0,
+    ) -> None:
+        spacing = config.spacing * stride
+        self._new = partial(Landmarks, costs, size, spacing, config.reach * stride)
+        self._judge, self._sizes = judge, (size, asked_size)
+        self._spacing = spacing
         self._patience = config.patience
-        self._guides: list[Wayfinder] = []
+        self._guides: list[Seeker] = []
         self.place: Landmarks | None = None
+        self._sightings: Sightings | None = None  # in that place
 
     def stay(self) -> Landmarks:
         """From now on all episodes are in one place, which is returned to be remembered."""
         self.place = self._new()
+        self._sightings = self._unseen()
         return self.place
+
+    def relive(self, moments: Senses, achieved: np.ndarray) -> None:
+        """Take in an episode that was lived in the place that stays: its moments, each sense (T+1, *shape), and what
+        was achieved, (T+1, g), where that is no place."""
+        if self.place is not None:
+            self.place.relive(moments)
+        if self._sightings is not None:
+            self._sightings.take(moments["achieved_goal"], achieved)
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._guides) != len(done):
@@ -56,19 +79,69 @@ class Ways:
         for i in np.flatnonzero(done):
             self._guides[i] = self._guide()
 
-    def lead(self, observation: Senses) -> Senses:
-        """An observation, each sense (B, *shape), with where to go next as its goals."""
-        moments = [{name: value[i] for name, value in observation.items()} for i in range(len(self._guides))]
-        goals = [guide.lead(moment) for guide, moment in zip(self._guides, moments, strict=True)]
-        return {**observation, "desired_goal": np.stack(goals).astype(np.float32)}
+    def lead(self, moments: Senses, achieved: np.ndarray, asked: np.ndarray) -> Senses:
+        """Moments, each sense (B, *shape), with where to go next as their goals; what is achieved (B, g) and asked for
+        (B, g) there: places, or what is judged."""
+        goals = [
+            guide.lead({name: value[i] for name, value in moments.items()}, achieved[i], asked[i])
+            for i, guide in enumerate(self._guides)
+        ]
+        return {**moments, "desired_goal": np.stack(goals).astype(np.float32)}
 
     @property
     def latest(self) -> Landmarks | None:
         """The place, or that of the first world's latest episode; None before the first."""
-        return self._guides[0].landmarks if self.place is None and self._guides else self.place
+        return self._guides[0].guide.landmarks if self.place is None and self._guides else self.place
 
-    def _guide(self) -> Wayfinder:
-        return Wayfinder(self._new() if self.place is None else self.place, self._patience)
+    def _guide(self) -> Seeker:
+        guide = Wayfinder(self._new() if self.place is None else self.place, self._patience)
+        return Seeker(guide, self._unseen() if self.place is None else self._sightings, self._patience)
+
+    def _unseen(self) -> Sightings | None:
+        """Of a place where nothing was seen yet, if anything but places is asked for."""
+        return None if self._judge is None else Sightings(self._judge, *self._sizes, self._spacing)
+
+
+class Seeker:
+    """Leads the agent in one world to what is asked for: a place or, with sightings, what was seen somewhere. As long
+    as it was not, the way leads to where nobody has been.
+
+    Args:
+        guide: shows the ways.
+        sightings: of the place that it is in; None where what is asked for is a place.
+        patience: decisions without getting nearer to a place, after which it is not sought there in this episode.
+    """
+
+    def __init__(self, guide: Wayfinder, sightings: Sightings | None, patience: int) -> None:
+        self.guide, self.sightings = guide, sightings
+        self._patience = Patience(patience, guide.landmarks.spacing)
+        self._barred: list[np.ndarray] = []  # where it was sought in this episode
+        self._goal: np.ndarray | None = None
+
+    def lead(self, senses: Senses, achieved: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """From a moment, each sense (*shape,), in which (g,) is achieved, the place (G,) to go to now for what is asked
+        for, (g,)."""
+        if self.sightings is None:
+            return self.guide.lead(senses, asked.astype(np.float64))
+        here = senses["achieved_goal"]
+        self.sightings.take(here[None], achieved[None])
+        self._barred.append(here)
+        goal = self._where(asked, here.size)
+        if not _same(goal, self._goal):
+            self._patience.begin()
+        elif goal is not None and self._near(here, goal) and self._patience.ends(here, goal):
+            self._barred.append(goal)
+            goal = self._where(asked, here.size)
+            self._patience.begin()
+        self._goal = goal
+        return self.guide.lead(senses, goal)
+
+    def _where(self, asked: np.ndarray, size: int) -> np.ndarray | None:
+        barred = np.array(self._barred).reshape(-1, size)
+        return self.sightings.where(asked, barred) if self.sightings is not None else None
+
+    def _near(self, here: np.ndarray, goal: np.ndarray) -> bool:
+        return bool(np.linalg.norm(here - goal) <= self.guide.landmarks.reach)
 
 
 class Wayfinder:
@@ -76,34 +149,60 @@ class Wayfinder:
 
     Args:
         landmarks: of the place that it is in.
-        patience: decisions after which a sub-goal that was not got to is given up.
+        patience: decisions without getting nearer, after which a sub-goal is given up.
     """
 
     def __init__(self, landmarks: Landmarks, patience: int) -> None:
-        self.landmarks, self._patience = landmarks, patience
+        self.landmarks, self._patience = landmarks, Patience(patience, landmarks.spacing)
         self._at = -1  # the landmark where one is
         self._left = -1  # the landmark from which one set out
-        self._goal = self._target = np.empty(0)
-        self._age = 0  # decisions since one set out
+        self._goal: np.ndarray | None = None
+        self._target = np.empty(0)
 
-    def lead(self, senses: Senses) -> np.ndarray:
-        """From a moment, each sense (*shape,), the place (G,) to go to now on the way to its desired goal."""
-        goal, here = senses["desired_goal"].astype(np.float64), senses["achieved_goal"]
+    def lead(self, senses: Senses, goal: np.ndarray | None) -> np.ndarray:
+        """From a moment, each sense (*shape,), the place (G,) to go to now on the way to a goal (G,), or to see more of
+        the place."""
+        here = senses["achieved_goal"]
         arrived = self._at >= 0 and bool(np.linalg.norm(self._target - here) < self.landmarks.spacing)
         at = self.landmarks.see(senses, self._target if arrived else None)
         if self._at not in (-1, at):
             self.landmarks.gone(self._at, at)
-        begun, self._at = self._at >= 0 and bool((goal == self._goal).all()), at
-        tired = begun and self._gives_up()
+        begun, self._at = self._at >= 0 and _same(goal, self._goal), at
+        tired = begun and self._patience.ends(here, self._target)
+        if tired:
+            self.landmarks.failed(self._left, self._target)
         if tired or arrived or not begun:
-            target = self.landmarks.choose(senses, at, goal)
+            target = self._onward(senses, at, goal)
             if tired or not begun or (target != self._target).any():  # else it is still the same way
-                self._target, self._left, self._goal, self._age = target, at, goal, 0
-        self._age += 1
+                self._target, self._left, self._goal = target, at, goal
+                self._patience.begin()
         return self._target
 
-    def _gives_up(self) -> bool:
-        if self._age < self._patience:
-            return False
-        self.landmarks.failed(self._left, self._target)
-        return True
+    def _onward(self, senses: Senses, at: int, goal: np.ndarray | None) -> np.ndarray:
+        if goal is not None:
+            return self.landmarks.choose(senses, at, goal)
+        onward = self.landmarks.explore(senses, at)
+        return senses["achieved_goal"].astype(np.float64) if onward is None else onward
+
+
+class Patience:
+    """Ends after as many decisions in a row as `most` without getting nearer, by an eighth of `spacing` at least."""
+
+    def __init__(self, most: int, spacing: float) -> None:
+        self._most, self._step = most, spacing / 8
+        self.begin()
+
+    def begin(self) -> None:
+        self._nearest, self._age = np.inf, 0
+
+    def ends(self, here: np.ndarray, target: np.ndarray) -> bool:
+        """Whether it does so with this decision, here (G,) on the way to a target (G,)."""
+        away = float(np.linalg.norm(target - here))
+        self._age += 1
+        if away < self._nearest - self._step:
+            self._nearest, self._age = away, 0
+        return self._age >= self._most
+
+
+def _same(goal: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return goal is other or (goal is not None and other is not None and bool((goal == other).all()))

@@ -70,9 +70,20 @@ class SenseEncoder(nn.Module):
 
     Each sense has its own first layer; their sum goes through the trunk. That equals one layer over the concatenated
     senses, and leaves out by construction what is not there.
+
+    Args:
+        senses: their shapes.
+        place: entries of `observation` that say where one is, if goals are such places. How to get to one from here
+            does not depend on where in the world that is, so all that is taken in of places is how far the goal is off:
+            what was learned in one place holds in every other, and what stands where is for memory to know.
     """
 
-    def __init__(self, senses: Mapping[str, tuple[int, ...]], config: EncoderConfig | None = None) -> None:
+    def __init__(
+        self,
+        senses: Mapping[str, tuple[int, ...]],
+        config: EncoderConfig | None = None,
+        place: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         self.config = config or EncoderConfig()
         sizes = {name: shape[0] for name, shape in senses.items() if len(shape) == 1}
@@ -80,6 +91,12 @@ class SenseEncoder(nn.Module):
             raise UsageError(f"no sense that is a vector among {dict(senses)}; images are not learned from yet")
         if sizes.get("achieved_goal", 0) == sizes.get("desired_goal"):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
+        self._kept: list[int] | None = None  # entries of `observation` that are taken in; None for all
+        if place:
+            self._kept = [entry for entry in range(sizes["observation"]) if entry not in place]
+            sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
+            sizes["observation"] = len(self._kept)
+            sizes = {name: size for name, size in sizes.items() if size}
         self.layers = {name: layer_name(name) for name in sizes}
         width = self.config.width
         self.normalise = nn.ModuleDict({self.layers[name]: Normaliser(size) for name, size in sizes.items()})
@@ -97,16 +114,22 @@ class SenseEncoder(nn.Module):
 
     def fit(self, observation: Mapping[str, Tensor]) -> None:
         """Set the normalisers from observations, each (n, *shape)."""
-        senses = with_goal_offset(observation)
+        senses = self._taken_in(observation)
         for name, layer in self.layers.items():
             if name in senses:
                 self.normalise[layer].fit(senses[name])  # type: ignore[operator]
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        senses = with_goal_offset(observation)
+        senses = self._taken_in(observation)
         there = [(senses[name], layer) for name, layer in self.layers.items() if name in senses]
         parts = [self.first[layer](self.normalise[layer](sense)) for sense, layer in there]
         return self.trunk(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+
+    def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        senses = with_goal_offset(observation)
+        if self._kept is not None and "observation" in senses:
+            senses["observation"] = senses["observation"][..., self._kept]
+        return senses
 
 
 def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,6 +22,13 @@ PICTURE = 256  # pixels a side of render(), by default
 RESET_OPTIONS = ("state", "session", "factors", "task_id")
 
 
+def _metadata(engine: WorldEnv) -> dict[str, Any]:
+    """What Gymnasium asks for and, where the robot moves about, `place`: which entries of `observation` say where it
+    is, how near is there, and whether goals are such places."""
+    task, told = engine.task, {**SingleEnv.metadata, "render_fps": round(1 / engine.period)}
+    return told | ({"place": {"entries": task.place, "near": task.near, "goal": task.goes}} if task.place else {})
+
+
 def _spaces(engine: WorldEnv) -> tuple[Dict, Box]:
     return Dict(engine.spaces), Box(-1.0, 1.0, (engine.robot.action_size,), np.float32)
 
@@ -91,7 +98,7 @@ class SingleEnv(Face, gymnasium.Env):
     ) -> None:
         self.engine = WorldEnv(task, 1, **engine)
         self.observation_space, self.action_space = _spaces(self.engine)
-        self.metadata = {**self.metadata, "render_fps": round(1 / self.engine.period)}
+        self.metadata = _metadata(self.engine)
         self.render_mode, self._picture = _check_render_mode(render_mode, renderer), ("view", width, height, renderer)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
@@ -178,8 +185,7 @@ class BatchEnv(Face, VectorEnv):
         self._picture = "view", width, height, renderer
         limit = task.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.limit = limit if limit != -1 else sys.maxsize  # Gymnasium's word for none
-        fps = round(1 / self.engine.period)
-        self.metadata = {**SingleEnv.metadata, "render_fps": fps, "autoreset_mode": autoreset_mode}
+        self.metadata = _metadata(self.engine) | {"autoreset_mode": autoreset_mode}
         self._autoreset = autoreset_mode is AutoresetMode.NEXT_STEP
         self._over = np.zeros(num_envs, bool)
         self.single_observation_space, self.single_action_space = _spaces(self.engine)

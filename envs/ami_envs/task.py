@@ -41,6 +41,9 @@ class Task(ABC):
     sessions: bool = False  # something stays the same over episodes: see `WorldEnv.session_rng`
     scale: ClassVar[bool] = False  # the scene has a touch sensor "scale" that things are weighed on
     needs: ClassVar[str] = ""  # what it is about, e.g. "memory": `floor` does without
+    place: ClassVar[tuple[int, ...]] = ()  # entries of `observation` that say where the robot is, if it moves about
+    near: ClassVar[float] = 0.0  # how close to a place is there, in their units
+    goes: bool = False  # goals are such places: what is achieved is where the robot is
     alike: bool = False  # its things are not to be told apart: `segmentation` is not offered
 
     def __init__(self, reward_type: str = "dense") -> None:

@@ -31,6 +31,7 @@ class MazeNav(Task):
     scene = ASSETS / "mazenav" / "mazenav.xml"
     senses = ("touch", "lidar")
     goal_size = 2
+    place, near, goes = (0, 1), 0.15, True
     max_episode_steps = 200
     radius = 0.3
     braid = 0.25  # share of the walls of a perfect maze that are taken away again: loops, hence choices

@@ -40,6 +40,7 @@ class Recall(Task):
     scene = ASSETS / "recall" / "recall.xml"
     senses = ("touch", "lidar")
     goal_size = len(COLOURS)
+    place, near = (0, 1), 0.15
     max_episode_steps = 200
     sessions = True
     needs = "memory"

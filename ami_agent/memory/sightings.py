@@ -1,0 +1,72 @@
+"""Where in a place what was achieved: so that what is asked for is sought where it was seen, or as good as seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ami_agent.memory.landmarks import directions
+from ami_agent.memory.rows import Rows
+
+Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]  # achieved (n, g), asked for (n, g) -> rewards (n,)
+
+
+class Sightings:
+    """All moments of one place: where one was, and what was achieved there.
+
+    Args:
+        judge: what a moment is worth where something is asked for.
+        size: G, of a place.
+        goal_size: g, of what is achieved.
+        step: how far beyond the best moment to look for a better one, in the units of places.
+    """
+
+    def __init__(self, judge: Judge, size: int, goal_size: int, step: float) -> None:
+        self._judge, self._step = judge, step
+        self._around = step * directions(size)
+        self._places, self._achieved = Rows((size,), np.float64), Rows((goal_size,), np.float32)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def take(self, places: np.ndarray, achieved: np.ndarray) -> None:
+        """Moments: places (n, G), achieved (n, g)."""
+        self._places.append(places.astype(np.float64))
+        self._achieved.append(achieved)
+
+    def where(self, asked: np.ndarray, barred: np.ndarray) -> np.ndarray | None:
+        """The place (G,) to go to for what is asked for (g,), but none of `barred` (m, G), where it was sought already;
+        None if no moment says more about it than others do, or if all was tried around the best.
+
+        That is where the best moment was. Around it rewards are taken to grow on as they grew towards it: a plane is
+        fitted to the moments near it, and of the places a step further that nobody has been to, the highest is next.
+        """
+        if not len(self):
+            return None
+        worth = self._judge(self._achieved.view, np.broadcast_to(asked, self._achieved.view.shape))
+        told = worth > worth.min()
+        if not told.any():
+            return None
+        best = int(worth.argmax())
+        offset = self._places.view - self._places.view[best]
+        near = np.linalg.norm(offset, axis=1) <= 2 * self._step
+        slope = _slope(offset[told & near], worth[told & near] - worth[best])
+        if not self._tried(self._places.view[best][None], barred)[0]:
+            return self._places.view[best].copy()
+        ahead = self._places.view[best] + self._around
+        tried = self._tried(ahead, np.concatenate([self._places.view[near], barred]))
+        if tried.all():
+            return None
+        return ahead[np.where(tried, -np.inf, self._around @ slope).argmax()]
+
+    def _tried(self, places: np.ndarray, been: np.ndarray) -> np.ndarray:
+        """Which of places (n, G) lie where one has been, (m, G)."""
+        away = np.linalg.norm(places[:, None] - been, axis=2)
+        return away.min(1, initial=np.inf) < self._step / 2
+
+
+def _slope(offsets: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """Of the plane through the origin that is nearest to offsets (n, G) and rises (n,), (G,): least squares, the
+    shortest where there are several."""
+    return np.linalg.lstsq(offsets, rises, rcond=1e-6)[0]

@@ -1,0 +1,145 @@
+"""What memory buys from visit to visit: `python benchmarks/visits.py [--sessions 20] [--weights FILE]`.
+
+In `ami/Recall-v0` a session is a room that stays as it is for 8 visits, each from another start to any colour. The
+agent lives the same sessions three times: in one process; killed (SIGKILL) as soon as each visit stands in its
+metrics, and started again in the same home; and without memory. Steps are those of a visit over those that the
+shortest way takes at least; a visit that fails counts with all its steps.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from json import loads
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+
+import ami_envs  # noqa: F401 - registers the worlds
+from ami_agent.commands.run import EPISODES_A_SEED
+from ami_agent.console import progress
+from ami_agent.evaluation.statistics import wilson
+from ami_agent.files import write_json
+from ami_agent.runs import hardware, versions
+from ami_envs.worlds.recall import FASTEST, VISITS
+
+WORLD, DRAWS = "ami/Recall-v0", 2000
+KILLED = "killed after each visit"
+SETTINGS = {"one process": (), KILLED: (), "no memory": ("--memory", "off")}
+Visit = dict[str, Any]
+
+
+def shortest(session: int) -> list[float]:
+    """The least steps that each visit of a session takes."""
+    env = gym.make(WORLD, session=session)
+    stride = FASTEST * env.unwrapped.engine.period  # type: ignore[attr-defined]
+    ways = [env.reset(seed=session * EPISODES_A_SEED + visit)[1]["privileged/way"] for visit in range(VISITS)]
+    return [float(np.ceil(way / stride + 1.0)) for way in ways]  # a step is lost in getting going
+
+
+def told(folder: Path) -> list[Visit]:
+    """The visits that the runs in a folder have told of, in order."""
+    texts = [path.read_text() for path in sorted(folder.glob("runs/*/metrics.jsonl"))]
+    lines = [line for text in texts for line in text.split("\n")[:-1]]
+    return sorted((loads(line) for line in lines), key=lambda visit: visit["seed"])
+
+
+def start(session: int, folder: Path, line: tuple[str, ...], first: int, episodes: int) -> subprocess.Popen:
+    asked = ["--env", WORLD, "--seed", str(session), "--home", str(folder / "home"), *line]
+    asked += ["--first", str(first), "--episodes", str(episodes), "--json"]
+    command = [sys.executable, "-m", "ami_agent", "run", *asked]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _check(process: subprocess.Popen, expected: int) -> None:
+    complaint = process.communicate()[1]
+    if process.returncode != expected:
+        raise RuntimeError(f"{' '.join(map(str, process.args))} ended {process.returncode}:\n{complaint}")
+
+
+def lived(session: int, setting: str, weights: tuple[str, ...]) -> list[Visit]:
+    """All visits of a session."""
+    line = (*SETTINGS[setting], *weights)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if setting != KILLED:
+            _check(start(session, folder, line, 0, VISITS), 0)
+            return told(folder)
+        for visit in range(VISITS):
+            process = start(session, folder, line, visit, VISITS)
+            while process.poll() is None and len(told(folder)) <= visit:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            _check(process, -signal.SIGKILL)
+        return told(folder)
+
+
+def interval(values: np.ndarray) -> str:
+    """values (sessions,): their mean, and its 95 % interval (bootstrap)."""
+    means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{values.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(ratios: dict[str, np.ndarray], successes: dict[str, np.ndarray]) -> Iterator[str]:
+    """{setting: (sessions, VISITS)} -> the lines of a Markdown table."""
+    yield f"| steps / shortest, visit | {' | '.join(str(visit + 1) for visit in range(VISITS))} | success, % |"
+    yield "|---" * (VISITS + 2) + "|"
+    for name, ratio in ratios.items():
+        low, high = wilson(int(successes[name].sum()), successes[name].size)
+        cells = [*(interval(column) for column in ratio.T), f"{100 * successes[name].mean():.0f}"]
+        yield f"| {name} | {' | '.join(cells)} ({100 * low:.0f} to {100 * high:.0f}) |"
+
+
+def main(
+    sessions: int = 20,
+    first: int = 1,
+    weights: str = "auto",
+    only: tuple[str, ...] = (),
+    jobs: int = 1,
+    json: Path | None = None,
+) -> None:
+    """Print the table in Markdown, under what made it.
+
+    Args:
+        sessions: how many rooms.
+        first: the first of them.
+        weights: as `ami-agent run` takes them.
+        only: some of the settings, by name.
+        jobs: processes at once.
+        json: write the raw visits to this file, too.
+    """
+    weights = weights if weights in ("auto", "pretrained") else str(Path(weights).absolute())
+    chosen = [name for name in SETTINGS if not only or name in only]
+    rooms = range(first, first + sessions)
+    least = np.array([shortest(session) for session in rooms])
+    raw: dict[str, list[list[Visit]]] = {}
+    with progress(len(chosen) * sessions, WORLD) as advance, ThreadPoolExecutor(jobs) as pool:
+        for setting in chosen:
+            raw[setting] = []
+            for visits in pool.map(lambda session: lived(session, setting, ("--weights", weights)), rooms):  # noqa: B023
+                raw[setting].append(visits[:VISITS])
+                advance(1, setting)
+    steps, successes = (
+        {name: np.array([[one[what] for one in visits] for visits in room]) for name, room in raw.items()}
+        for what in ("length", "success")
+    )
+    machine = hardware()
+    print(f"`{WORLD}`, sessions {first} to {first + sessions - 1}; means over sessions, 95 % intervals  ")
+    versions_told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    print(f"{machine['processor']}, {machine['cores']} cores; {versions_told}\n")
+    print("\n".join(table({name: count / least for name, count in steps.items()}, successes)))
+    if json:
+        write_json(json, {"shortest": least.tolist(), "visits": raw, "versions": versions()})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
