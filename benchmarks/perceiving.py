@@ -186,7 +186,7 @@ def violated(id: str, brain: Brain, seeds: range, advance: Callable[..., None]) 
 
 def ranked(id: str, brain: Brain, seeds: range) -> dict[str, tuple[int, int]]:
     """Under each cause, how many of how many pairs of futures the model ranks as the simulator does. Moments from which
-    a future would end the episode are left out."""
+    a future would end the episode, under any of them, are left out."""
     first, rng = expert_lives(Environment(id, len(seeds)), seeds), np.random.default_rng(seeds.start)
     handled = WHEN[id](first.truth)[:-1] if id in WHEN else True
     onset, states = drawn_onset(handled & first.lived, seeds.start), dict[int, Snapshot]()
@@ -200,15 +200,17 @@ def ranked(id: str, brain: Brain, seeds: range) -> dict[str, tuple[int, int]]:
     futures = rng.uniform(-1, 1, (len(seeds), 2, 1, first.action.shape[-1])).astype(np.float32).repeat(AHEAD, axis=2)
     imagined = imagined_rewards(brain, latents(brain, first)[onset, np.arange(len(seeds))], futures)
     batch: Any = Environment(id, 1).vector
+    causes = {name: cause for name, cause in CAUSES.items() if cause.keys() <= batch.factor_space.keys()}
+    told = {
+        name: {i: [batch.counterfactual(state, cause, one) for one in futures[i]] for i, state in states.items()}
+        for name, cause in causes.items()
+    }
+    whole = [i for i in states if all(len(steps) == AHEAD for by in told.values() for steps in by[i])]
+    by_model = imagined[whole, 0] > imagined[whole, 1]
     found = {}
-    for name, cause in CAUSES.items():
-        if not cause.keys() <= batch.factor_space.keys():
-            continue
-        told = {i: [batch.counterfactual(state, cause, one) for one in futures[i]] for i, state in states.items()}
-        whole = [i for i, pair in told.items() if all(len(steps) == AHEAD for steps in pair)]
-        lived = np.array([[sum(step[1] for step in steps) for steps in told[i]] for i in whole])
-        same = (lived[:, 0] > lived[:, 1]) == (imagined[whole, 0] > imagined[whole, 1])
-        found[name] = int(same.sum()), len(same)
+    for name, by in told.items():
+        lived = np.array([[sum(step[1] for step in steps) for steps in by[i]] for i in whole])
+        found[name] = int(((lived[:, 0] > lived[:, 1]) == by_model).sum()), len(whole)
     return found
 
 
