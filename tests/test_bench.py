@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ami_agent import checkpoints
 from ami_agent.bench import ours, piece, runner, sb3, standings, work
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
@@ -151,6 +152,25 @@ def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path, monkey
     again = here(made, "ppo")  # from zero
     assert again["run"] != by_agent["ppo"]["run"] and again["checkpoint"] == by_agent["ppo"]["checkpoint"]
     assert timeless(again["points"]) == timeless(by_agent["ppo"]["points"])
+
+
+@pytest.mark.parametrize(
+    ("agent", "where"), [("ours", (piece.OpenPiece, "finish")), ("sac", (checkpoints, "save_file"))]
+)
+def test_a_piece_that_is_killed_after_its_last_point_is_not_done_yet(pieces, tmp_path, monkeypatch, agent, where):
+    short, whole = plan(tmp_path, cpu_seconds=1e-3 if agent == "sac" else None), pieces[1][agent]
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(*where, killed)
+        here(short, agent)
+    half = read(short.path(agent, PENDULUM, 0))
+    assert half["status"] == "unfinished" and timeless(half["points"]) == timeless(whole["points"])
+    again = here(short, agent)
+    assert again["status"] == "done" and (again["run"] == half["run"]) == (agent == "ours")  # others begin from zero
+    assert timeless(again["points"]) == timeless(whole["points"]) and again["checkpoint"] == whole["checkpoint"]
 
 
 def small_command(path, scratch):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ami_agent.bench.judge import films, judged
-from ami_agent.bench.schema import DONE, FAILED, UNFINISHED, evaluation_seeds
+from ami_agent.bench.schema import DONE, FAILED, evaluation_seeds
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
@@ -130,7 +130,6 @@ class OpenPiece:
         if last and self.seed == 0:
             period = self.judge.spec.control_period
             self.facts["films"] = films(episodes, self.judged_options, self.environment, period)
-        self.facts["status"] = DONE if last else UNFINISHED
         write_json(self.path, self.facts)
         self._tick()
         return not last
@@ -141,6 +140,7 @@ class OpenPiece:
         return not self.stop.requested and (self.point(steps, agent) if due else not self.complete)
 
     def finish(self, run: Run) -> None:
+        """Only now is it done: after the last point a kill may still come before its checkpoint is kept."""
         self.facts["status"] = DONE
         write_json(self.path, self.facts)
         run.finish("done")
