@@ -196,11 +196,15 @@ def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
     with HomeLock(scratch):
         assert work.main(path, scratch) == 75
     assert path.read_bytes() == before
-    late = tmp_path / "late"
-    late.write_text("#!/bin/sh\nexit 75\n")
+    here(made, "random")
+    whole = path.read_bytes()
+    assert work.main(path, scratch) == 0 and path.read_bytes() == whole  # it came to its end while this one began
+    path.write_bytes(before)
+    late = tmp_path / "late"  # the first time, another process comes first, and is killed in the midst of it
+    late.write_text(f'#!/bin/sh\nmkdir {tmp_path}/once && exit 75\nexec {sys.executable} "$@"\n')
     late.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(late))
-    assert run(made, "random")[0]["status"] == "unfinished"
+    assert run(made, "random")[0]["status"] == "done" and (tmp_path / "once").exists()
 
 
 def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, monkeypatch):

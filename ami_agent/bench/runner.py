@@ -143,8 +143,12 @@ def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
                 for path, child in list(running.items()):
                     code = child.poll()
                     told[path] = tell(path, told[path])
-                    if code is not None:
-                        del running[path]
+                    if code is None:
+                        continue
+                    del running[path]
+                    if code == LockedError.exit_code:
+                        waiting.append(path)  # a process that was launched before came first
+                    else:
                         advance(1, f"{path.stem}: {ended(plan, path, code)}")
     finally:
         for child in running.values():
@@ -223,9 +227,7 @@ def one_thread() -> dict[str, str]:
 
 
 def ended(plan: Plan, path: Path, code: int) -> str:
-    """How a piece's process ended; failed if it did not say itself, but not if another process has the piece."""
-    if code == LockedError.exit_code:
-        return "left alone, another process has it"
+    """How a piece's process ended; failed if it did not say itself."""
     if code in STOPPED:
         return "stopped by a signal; the same command goes on"
     if read(path)["status"] == UNFINISHED:
