@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -205,6 +206,23 @@ def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
     late.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(late))
     assert run(made, "random")[0]["status"] == "done" and (tmp_path / "once").exists()
+
+
+def test_what_a_killed_writer_left_beside_a_piece_is_removed(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
+    runner.prepare(path, fresh)
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # who is killed does not tidy up
+        write_json(path, fresh | {"status": "done"})
+    assert len(list(made.results.iterdir())) == 2
+    assert runner.prepare(path, fresh) and list(made.results.iterdir()) == [path]
+    assert read(path)["status"] == "unfinished"
 
 
 def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from ami_agent.console import progress, say
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageError
 from ami_agent.evaluation.statistics import interquartile_mean
-from ami_agent.files import plain, write_json
+from ami_agent.files import plain, remove_asides, write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
 
@@ -206,6 +206,7 @@ def prepare(path: Path, fresh: Facts) -> bool:
 
     Of one that failed the reason is kept; what had come to its end, and is to live longer from zero, is kept beside.
     """
+    remove_asides(path)
     facts = read(path) if path.exists() else fresh
     if _at_its_end({"status": None, **facts}, fresh):
         return False
