@@ -15,7 +15,7 @@ from ami_agent.bench.piece import read
 from ami_agent.bench.suites import Suite, Task
 from ami_agent.brain import BrainConfig
 from ami_agent.environment import find, make
-from ami_agent.errors import UsageError
+from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
 from ami_agent.learning.student import StudyConfig
 from ami_agent.learning.train import TrainConfig
@@ -256,6 +256,25 @@ def test_one_that_another_process_has_is_waited_for(tmp_path):
     lock.release()
     running.join(60)
     assert read(path)["status"] == "done"
+
+
+def test_a_file_is_read_for_new_points_only_where_it_has_changed(pieces, tmp_path, monkeypatch, capsys):
+    path, facts, reads = tmp_path / "piece.json", pieces[1]["ours"], []
+    monkeypatch.setattr(runner, "read", lambda path: reads.append(path) or read(path))
+    told = runner.Told(1)
+    for points in (1, 3, 2):  # one that begins from zero has fewer
+        write_json(path, {**facts, "points": facts["points"][:points]})
+        for _ in range(3):
+            runner.tell(path, told)
+        assert told.points == points
+    assert len(reads) == 3
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "piece: 400 env steps",
+        "piece: 800 env steps",
+    ]
+    path.unlink()
+    with pytest.raises(ArtefactError, match="is gone"):
+        runner.tell(path, told)
 
 
 def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):

@@ -35,6 +35,15 @@ def read(path: Path) -> Facts:
         raise ArtefactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """When a piece's file was changed last (ns), and its size (bytes). Raises ArtefactError if it is gone."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ArtefactError(f"{path} is gone: {error.strerror}") from error
+    return found.st_mtime_ns, found.st_size
+
+
 def reached(facts: Facts, steps: int, cpu: float) -> bool:
     """Whether a piece has learned for as long as its limits say."""
     limits = facts["limits"]
