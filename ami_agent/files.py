@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -64,6 +65,12 @@ def write_bytes(path: Path, data: bytes) -> None:
                 aside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def remove_asides(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` left beside it. Nobody may be writing it now."""
+    for aside in path.parent.glob(f".{glob.escape(path.name)}-*"):
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

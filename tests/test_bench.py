@@ -4,16 +4,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ami_agent import checkpoints
 from ami_agent.bench import ours, piece, runner, sb3, standings, work
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import Suite, Task
 from ami_agent.brain import BrainConfig
 from ami_agent.environment import find, make
-from ami_agent.errors import UsageError
+from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
 from ami_agent.learning.student import StudyConfig
 from ami_agent.learning.train import TrainConfig
@@ -153,6 +155,25 @@ def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path, monkey
     assert timeless(again["points"]) == timeless(by_agent["ppo"]["points"])
 
 
+@pytest.mark.parametrize(
+    ("agent", "where"), [("ours", (piece.OpenPiece, "finish")), ("sac", (checkpoints, "save_file"))]
+)
+def test_a_piece_that_is_killed_after_its_last_point_is_not_done_yet(pieces, tmp_path, monkeypatch, agent, where):
+    short, whole = plan(tmp_path, cpu_seconds=1e-3 if agent == "sac" else None), pieces[1][agent]
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(*where, killed)
+        here(short, agent)
+    half = read(short.path(agent, PENDULUM, 0))
+    assert half["status"] == "unfinished" and timeless(half["points"]) == timeless(whole["points"])
+    again = here(short, agent)
+    assert again["status"] == "done" and (again["run"] == half["run"]) == (agent == "ours")  # others begin from zero
+    assert timeless(again["points"]) == timeless(whole["points"]) and again["checkpoint"] == whole["checkpoint"]
+
+
 def small_command(path, scratch):
     return [sys.executable, "-m", "ami_agent.bench.work", str(path), str(scratch)]  # its config is in its file
 
@@ -176,11 +197,32 @@ def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
     with HomeLock(scratch):
         assert work.main(path, scratch) == 75
     assert path.read_bytes() == before
-    late = tmp_path / "late"
-    late.write_text("#!/bin/sh\nexit 75\n")
+    here(made, "random")
+    whole = path.read_bytes()
+    assert work.main(path, scratch) == 0 and path.read_bytes() == whole  # it came to its end while this one began
+    path.write_bytes(before)
+    late = tmp_path / "late"  # the first time, another process comes first, and is killed in the midst of it
+    late.write_text(f'#!/bin/sh\nmkdir {tmp_path}/once && exit 75\nexec {sys.executable} "$@"\n')
     late.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(late))
-    assert run(made, "random")[0]["status"] == "unfinished"
+    assert run(made, "random")[0]["status"] == "done" and (tmp_path / "once").exists()
+
+
+def test_what_a_killed_writer_left_beside_a_piece_is_removed(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
+    runner.prepare(path, fresh)
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # who is killed does not tidy up
+        write_json(path, fresh | {"status": "done"})
+    assert len(list(made.results.iterdir())) == 2
+    assert runner.prepare(path, fresh) and list(made.results.iterdir()) == [path]
+    assert read(path)["status"] == "unfinished"
 
 
 def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -214,6 +256,25 @@ def test_one_that_another_process_has_is_waited_for(tmp_path):
     lock.release()
     running.join(60)
     assert read(path)["status"] == "done"
+
+
+def test_a_file_is_read_for_new_points_only_where_it_has_changed(pieces, tmp_path, monkeypatch, capsys):
+    path, facts, reads = tmp_path / "piece.json", pieces[1]["ours"], []
+    monkeypatch.setattr(runner, "read", lambda path: reads.append(path) or read(path))
+    told = runner.Told(1)
+    for points in (1, 3, 2):  # one that begins from zero has fewer
+        write_json(path, {**facts, "points": facts["points"][:points]})
+        for _ in range(3):
+            runner.tell(path, told)
+        assert told.points == points
+    assert len(reads) == 3
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "piece: 400 env steps",
+        "piece: 800 env steps",
+    ]
+    path.unlink()
+    with pytest.raises(ArtefactError, match="is gone"):
+        runner.tell(path, told)
 
 
 def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):

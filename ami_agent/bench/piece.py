@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ami_agent.bench.judge import films, judged
-from ami_agent.bench.schema import DONE, FAILED, UNFINISHED, evaluation_seeds
+from ami_agent.bench.schema import DONE, FAILED, evaluation_seeds
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
@@ -33,6 +33,15 @@ def read(path: Path) -> Facts:
         return {**facts, "points": list(facts["points"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """When a piece's file was changed last (ns), and its size (bytes). Raises ArtefactError if it is gone."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ArtefactError(f"{path} is gone: {error.strerror}") from error
+    return found.st_mtime_ns, found.st_size
 
 
 def reached(facts: Facts, steps: int, cpu: float) -> bool:
@@ -130,7 +139,6 @@ class OpenPiece:
         if last and self.seed == 0:
             period = self.judge.spec.control_period
             self.facts["films"] = films(episodes, self.judged_options, self.environment, period)
-        self.facts["status"] = DONE if last else UNFINISHED
         write_json(self.path, self.facts)
         self._tick()
         return not last
@@ -141,6 +149,7 @@ class OpenPiece:
         return not self.stop.requested and (self.point(steps, agent) if due else not self.complete)
 
     def finish(self, run: Run) -> None:
+        """Only now is it done: after the last point a kill may still come before its checkpoint is kept."""
         self.facts["status"] = DONE
         write_json(self.path, self.facts)
         run.finish("done")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ami_agent.bench.contenders import Contender, contender, misfit
-from ami_agent.bench.piece import Facts, complete, fail, kept, read
+from ami_agent.bench.piece import Facts, complete, fail, kept, read, stamp
 from ami_agent.bench.results import file_name
 from ami_agent.bench.schema import DONE, FAILED, FORMAT, UNFINISHED
 from ami_agent.bench.suites import Suite, Task
@@ -23,7 +23,7 @@ from ami_agent.console import progress, say
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageError
 from ami_agent.evaluation.statistics import interquartile_mean
-from ami_agent.files import plain, write_json
+from ami_agent.files import plain, remove_asides, write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
 
@@ -69,6 +69,14 @@ class Plan:
         named = {"suite": self.suite.name, "protocol": self.suite.protocol, "agent": agent, "task": task.name}
         told = {"limits": self.limits(who, task), "command": list(self.command)}
         return {"format": FORMAT, **named, "seed": seed, "settings": plain(settings), **told, "points": []}
+
+
+@dataclass
+class Told:
+    """What has been said of a piece: how many of its points, by what its file held at `stamp`."""
+
+    points: int
+    stamp: tuple[int, int] | None = None
 
 
 def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Sequence[int]) -> dict[Path, Facts]:
@@ -134,7 +142,7 @@ def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
     """Run pieces, `jobs` at once; a fault in one is kept in its file."""
     waiting = deque(left)
     running: dict[Path, subprocess.Popen] = {}
-    told: dict[Path, int] = {}
+    told: dict[Path, Told] = {}
     try:
         with progress(len(left), plan.suite.name) as advance:
             while (waiting or running) and not stop.requested:
@@ -142,9 +150,14 @@ def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
                 time.sleep(0.2)
                 for path, child in list(running.items()):
                     code = child.poll()
-                    told[path] = tell(path, told[path])
-                    if code is not None:
-                        del running[path]
+                    tell(path, told[path])
+                    if code is None:
+                        continue
+                    del running[path]
+                    if code == LockedError.exit_code:
+                        waiting.append(path)  # a process that was launched before came first
+                        del told[path]
+                    else:
                         advance(1, f"{path.stem}: {ended(plan, path, code)}")
     finally:
         for child in running.values():
@@ -158,7 +171,7 @@ def _begin(
     left: dict[Path, Facts],
     waiting: deque[Path],
     running: dict[Path, subprocess.Popen],
-    told: dict[Path, int],
+    told: dict[Path, Told],
     jobs: int,
     advance: Callable[..., None],
 ) -> None:
@@ -173,13 +186,13 @@ def _begin(
         except LockedError as error:
             if path not in told:
                 say(f"{path.stem}: {error}; waiting for it")
-            told[path] = 0
+            told[path] = Told(0)
             waiting.append(path)
             continue
         if child is None:
             advance(1)
         else:
-            running[path], told[path] = child, len(read(path)["points"])
+            running[path], told[path] = child, Told(len(read(path)["points"]))
 
 
 def launch(plan: Plan, path: Path, fresh: Facts) -> subprocess.Popen | None:
@@ -202,6 +215,7 @@ def prepare(path: Path, fresh: Facts) -> bool:
 
     Of one that failed the reason is kept; what had come to its end, and is to live longer from zero, is kept beside.
     """
+    remove_asides(path)
     facts = read(path) if path.exists() else fresh
     if _at_its_end({"status": None, **facts}, fresh):
         return False
@@ -223,9 +237,7 @@ def one_thread() -> dict[str, str]:
 
 
 def ended(plan: Plan, path: Path, code: int) -> str:
-    """How a piece's process ended; failed if it did not say itself, but not if another process has the piece."""
-    if code == LockedError.exit_code:
-        return "left alone, another process has it"
+    """How a piece's process ended; failed if it did not say itself."""
     if code in STOPPED:
         return "stopped by a signal; the same command goes on"
     if read(path)["status"] == UNFINISHED:
@@ -233,10 +245,13 @@ def ended(plan: Plan, path: Path, code: int) -> str:
     return read(path)["status"]
 
 
-def tell(path: Path, told: int) -> int:
-    """Say what points are new since `told` of them; how many there are."""
+def tell(path: Path, told: Told) -> None:
+    """Say what points are new. A file with films is large, and read only where it has changed."""
+    now = stamp(path)
+    if now == told.stamp:
+        return
     points = read(path)["points"]
-    for point in points[told:]:
+    for point in points[told.points :]:
         mean = interquartile_mean(point["returns"])
         success = [one for one in point["successes"] if one is not None]
         rate = f", success {sum(success) / len(success):.2f}" if success else ""
@@ -244,7 +259,7 @@ def tell(path: Path, told: int) -> int:
             f"{path.stem}: {point['steps']} env steps, {point['cpu_seconds']:.1f} CPU s of learning, "
             f"return {mean:.2f}{rate}"
         )
-    return len(points)
+    told.points, told.stamp = len(points), now
 
 
 def _last_words(code: int, log: Path) -> str:

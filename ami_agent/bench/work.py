@@ -14,30 +14,37 @@ import torch
 from ami_agent.bench.contenders import contender
 from ami_agent.bench.judge import Interrupted
 from ami_agent.bench.piece import OpenPiece, fail, read
+from ami_agent.bench.schema import UNFINISHED
 from ami_agent.errors import LockedError
 from ami_agent.memory.lock import HomeLock
-from ami_agent.signals import graceful
+from ami_agent.signals import Stop, graceful
 
 
 def main(path: Path, scratch: Path) -> int:
-    """Run a piece to its end, or until a signal comes; a fault is kept in its file."""
+    """Run a piece to its end, or until a signal comes. One that another process has is left to it."""
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1)])  # what torch imports for its first optimiser is not learning
     with graceful() as stop:
         try:
             with HomeLock(scratch):
-                who = contender(read(path)["agent"])
-                piece = OpenPiece(path, scratch, stop, who.at_once)
-                who.run(piece)
-        except Interrupted:
-            pass
-        except LockedError as error:  # it is another process's, and so is its file
+                if read(path)["status"] == UNFINISHED:  # or another process has brought it to its end meanwhile
+                    _run(path, scratch, stop)
+        except LockedError as error:
             print(error, file=sys.stderr)
             return error.exit_code
-        except Exception as error:  # whatever it is, the other pieces go on
-            traceback.print_exc()
-            fail(path, f"{type(error).__name__}: {error}")
         return stop.exit_code
+
+
+def _run(path: Path, scratch: Path, stop: Stop) -> None:
+    """A fault is kept in the piece's file, whatever it is: the other pieces go on."""
+    try:
+        who = contender(read(path)["agent"])
+        who.run(OpenPiece(path, scratch, stop, who.at_once))
+    except Interrupted:
+        pass
+    except Exception as error:
+        traceback.print_exc()
+        fail(path, f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def let_go(store: EpisodeStore, ids: Iterable[int]) -> None:
         for table, column in (("latent", "episode"), ("chunk", "episode"), ("episode", "id")):
             db.executemany(f"DELETE FROM {table} WHERE {column} = ?", gone)
         for table in ("latent", "chunk"):
-            db.execute(f"DELETE FROM {table} WHERE episode NOT IN (SELECT id FROM episode)")
+            db.execute(f"DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM episode WHERE id = {table}.episode)")
 
 
 def give_back(store: EpisodeStore, most: int = 0, dense: bool = False) -> None:

@@ -46,18 +46,21 @@ def _covered(episodes: list[Ends], latents: Callable[[int], np.ndarray], reach: 
     """Ids of those of one kind that are covered by one before them which is not."""
     ends = np.stack([episode.ends for episode in episodes]).astype(np.float64)
     line = _line(ends.reshape(len(ends), -1))
-    order = np.argsort(line, kind="stable")
     # Both ends within reach: together they are within sqrt(2) of it, and so is each projection.
     room = np.sqrt(2) * reach + 1e-9 * float(np.ptp(line))
-    first, last = np.searchsorted(line[order], line - room), np.searchsorted(line[order], line + room, "right")
-    covered = np.zeros(len(episodes), bool)
-    for i in range(1, len(episodes)):
-        others = order[first[i] : last[i]]
-        others = others[(others < i) & ~covered[others]]
+    covered = set()
+    places, kept = np.empty(0), np.empty(0, np.int64)  # of those so far that are not covered, along the line
+    for i, place in enumerate(line):
+        others = kept[places.searchsorted(place - room) : places.searchsorted(place + room, "right")]
         apart = np.linalg.norm(ends[others] - ends[i], axis=-1).max(-1)
-        nearest = others[np.lexsort((others, apart))][: min(TRIES, int((apart <= reach).sum()))]
-        covered[i] = any(covers(latents(episodes[j].id), latents(episodes[i].id), reach) for j in nearest)
-    return {episodes[i].id for i in np.flatnonzero(covered)}
+        others, apart = others[apart <= reach], apart[apart <= reach]
+        nearest = others[np.lexsort((others, apart))][:TRIES]
+        if any(covers(latents(episodes[j].id), latents(episodes[i].id), reach) for j in nearest):
+            covered.add(episodes[i].id)
+        else:
+            at = places.searchsorted(place)
+            places, kept = np.insert(places, at, place), np.insert(kept, at, i)
+    return covered
 
 
 def _line(points: np.ndarray) -> np.ndarray:

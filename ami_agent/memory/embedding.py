@@ -25,7 +25,7 @@ PATIENCE = 1.0  # seconds for a thread to stop
 
 def unseen(store: EpisodeStore, encoder: str, environment: str) -> int:
     """Moments of an environment that have no latents by `encoder`."""
-    without = "id NOT IN (SELECT episode FROM latent WHERE encoder = ?)"
+    without = "NOT EXISTS (SELECT 1 FROM latent WHERE latent.episode = id AND latent.encoder = ?)"
     query = f"SELECT sum(coalesce(CAST(steps AS INTEGER), 0) + 1) FROM episode WHERE environment = ? AND {without}"
     return int(store.rows(query, environment, encoder)[0][0] or 0)
 

@@ -267,7 +267,7 @@ class EpisodeStore:
             for episode_id in self.ids():
                 faults += self._faults(episode_id)
             for table in ("chunk", "latent"):
-                query = f"SELECT DISTINCT episode FROM {table} WHERE episode NOT IN (SELECT id FROM episode)"
+                query = f"SELECT episode FROM {table} EXCEPT SELECT id FROM episode ORDER BY 1"
                 faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
             for table, key in KEYS.items() if self.schema > 2 else ():
                 for *place, checksum, data in self.rows(f"SELECT {key}, checksum, data FROM {table}"):
