@@ -23,7 +23,7 @@ from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.sightings import Judge
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
-from ami_agent.places import seen_as_places
+from ami_agent.places import by_places, seen_as_places
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
 from ami_agent.planning.noise import Noise
@@ -78,8 +78,8 @@ class AmiAgent:
             its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
-        judge: the environment, for a brain that has learned to get to places where goals are something else: then what
-            is asked for is sought where it was seen. None where goals are what the brain has learned to bring about.
+        environment: where it lives. A brain that has learned to get to places, in an environment where goals are
+            something else, needs it: what is asked for is sought where it was seen, as the environment judges that.
         device: where it thinks.
     """
 
@@ -91,10 +91,11 @@ class AmiAgent:
         store: EpisodeStore | None = None,
         device: str = "cpu",
         place: str | None = None,
-        judge: Environment | None = None,
+        environment: Environment | None = None,
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
-        self._judge = judge
+        seeks = environment is not None and by_places(environment.spec) and brain.spec.goes
+        self._judge = environment if seeks else None  # of what is asked for, where that is no place
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
         self._task = place
         self._noted: np.ndarray | None = None  # the ways that failed, as they were last kept

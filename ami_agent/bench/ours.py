@@ -14,7 +14,7 @@ from ami_agent.brain import Brain, BrainConfig
 from ami_agent.configs import build
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
-from ami_agent.learning.train import TrainConfig, train
+from ami_agent.learning.train import TrainConfig, learned_spec, train
 from ami_agent.memory.wayfinder import WayConfig
 
 UPDATES = 0.25  # an env step
@@ -70,7 +70,8 @@ def learn(piece: OpenPiece) -> None:
     run = piece.resume()
     if run is None:
         run = piece.begin()
-        piece.point(0, AmiAgent(Brain(environment.spec, config.brain, seed), mind, seed))
+        untaught = Brain(learned_spec(environment.spec, config.train), config.brain, seed)
+        piece.point(0, AmiAgent(untaught, mind, seed, environment=environment))
     while not piece.complete:
         target = (piece.facts["points"][-1]["steps"] // piece.every + 1) * piece.every
         learning = replace(config.train, steps=target, segment=piece.every)
@@ -78,6 +79,6 @@ def learn(piece: OpenPiece) -> None:
         if not done:
             raise Interrupted
         piece.facts["checkpoint"] = brain.save(run.folder / "brain.safetensors")
-        reflex = AmiAgent(brain, replace(mind, plan=False), seed) if mind.plan else None
-        piece.point(brain.steps, AmiAgent(brain, mind, seed), reflex)
+        reflex = AmiAgent(brain, replace(mind, plan=False), seed, environment=environment) if mind.plan else None
+        piece.point(brain.steps, AmiAgent(brain, mind, seed, environment=environment), reflex)
     piece.finish(run)

@@ -114,8 +114,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             return None
         found = brain, "learned"
     brain, origin = found
-    seeks = brain.spec.goes and by_places(environment.spec)
-    if config.learn and seeks:
+    if config.learn and brain.spec.goes and by_places(environment.spec):
         how = brains.train_command(config.env)
         raise UsageError(f"--learn: this agent has learned to get about in {config.env}, and does so by `{how}` only")
     if config.learn and store is not None:
@@ -127,7 +126,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         doing = online.remember, online.study, save, lambda: online.forgotten
         return Cast(online, brain, origin, store, journal, before, *doing)
     place = environment.task if environment.stays or config.mind.ways.stay else None
-    agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment if seeks else None)
+    agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment)
     stack.callback(agent.close)
     return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 

@@ -22,6 +22,7 @@ Senses = dict[str, np.ndarray]
 Costs = Callable[[Senses, np.ndarray], np.ndarray]  # senses (n, *shape), goals (n, G) -> costs (n,), above 0
 
 TRUST = 1.5  # a way is believed if it costs up to this many times what its length costs where nothing is in between
+DETOUR = 1.2  # how much longer than straight on a way is taken to be where nobody has been
 CURIOUS = 4.0  # how much longer a way may be to a place that is further from all landmarks by 1
 RAISED = 4.0  # what the cost of a way that failed is multiplied by
 
@@ -190,7 +191,8 @@ class Landmarks:
     def _exits(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What it costs to get to a goal from each landmark without another, (n,), and by which place, (n, G)."""
         rings = self._rings()
-        beyond = np.where(self._apart(rings) > self.spacing, self._rate * np.linalg.norm(rings - goal, axis=2), np.inf)
+        straight = self._rate * np.linalg.norm(rings - goal, axis=2)
+        beyond = np.where(self._apart(rings) > self.spacing, DETOUR * straight, np.inf)
         cost, by = self._cheapest(beyond)
         near = np.flatnonzero(self._away(goal) <= self.reach)
         direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))
