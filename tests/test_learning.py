@@ -31,13 +31,13 @@ SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
 FLAGS = ["--worlds", "4", "--warmup", "1", "--segment", "300", "--study.ratio", "0.2", "--study.batch", "32"]
 
 
-def learn(folder, steps, stop=None, reward=True):
-    environment = Environment("ami/Reach-v0", 4)
+def learn(folder, steps, stop=None, reward=True, id="ami/Reach-v0"):
+    environment = Environment(id, 4, {"max_episode_steps": 50})
     study = StudyConfig(ratio=0.2, batch=32)
     config = TrainConfig(steps=steps, worlds=4, warmup=1, segment=300, study=study, reward=reward)
     run = Run.open(folder / "r") if (folder / "r").exists() else None
     if run is None:
-        made = Run.create(folder, "train", "ami/Reach-v0", "ami", 0, config)
+        made = Run.create(folder, "train", id, "ami", 0, config)
         made.folder.rename(folder / "r")
         run = Run.open(folder / "r")
     brain, done = train(environment, run, 0, config, SMALL, stop or Stop())
@@ -49,12 +49,12 @@ def same(one, two):
     return all(torch.equal(value, twos[name]) for name, value in ones.items())
 
 
-@pytest.mark.parametrize("reward", [True, False])
-def test_going_on_equals_never_having_stopped(tmp_path, reward):
-    whole, _ = learn(tmp_path / "whole", 1200, reward=reward)
-    half, _ = learn(tmp_path / "parts", 600, reward=reward)
+@pytest.mark.parametrize("id, reward", [("ami/Reach-v0", True), ("ami/Reach-v0", False), ("ami/Recall-v0", True)])
+def test_going_on_equals_never_having_stopped(tmp_path, id, reward):
+    whole, _ = learn(tmp_path / "whole", 1200, reward=reward, id=id)
+    half, _ = learn(tmp_path / "parts", 600, reward=reward, id=id)
     assert not same(whole, half)
-    rest, done = learn(tmp_path / "parts", 1200, reward=reward)
+    rest, done = learn(tmp_path / "parts", 1200, reward=reward, id=id)
     assert done and rest.steps == whole.steps == 1200 and rest.updates == whole.updates
     assert same(whole, rest)
 

@@ -37,7 +37,11 @@ def rover_brain(environment):
 
 @pytest.mark.parametrize(
     "id, place, goes, seeks",
-    [("ami/MazeNav-v0", (0, 1), True, False), ("ami/Recall-v0", (0, 1), False, True), ("ami/Push-v0", (), False, False)],
+    [
+        ("ami/MazeNav-v0", (0, 1), True, False),
+        ("ami/Recall-v0", (0, 1), False, True),
+        ("ami/Push-v0", (), False, False),
+    ],
 )
 def test_worlds_say_whether_their_robot_moves_about_and_goals_are_places(id, place, goes, seeks):
     spec = Environment(id, 2).spec
