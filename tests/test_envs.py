@@ -213,6 +213,12 @@ class Needless(Reach):
         return 0.3, 0.1
 
 
+class Misplaced(Reach):
+    """Says that its goals are places, and names joints."""
+
+    place, near, goes = (3, 4, 5), 0.1, True
+
+
 CURES = {
     (Trivial, "can_be_solved"): "make success stricter",
     (Constant, "says_something"): "leave out of observe",
@@ -245,6 +251,7 @@ CURES = {
         (Meets, "offers_causes"),
         (Counts, "keeps_sessions"),
         (Needless, "needs_what_it_claims"),
+        (Misplaced, "tells_its_place"),
     ],
 )
 def test_check_notices(task: type[Reach], name: str) -> None:

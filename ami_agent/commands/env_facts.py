@@ -99,6 +99,7 @@ def _facts_of_ours(id: str, engine: WorldEnv) -> dict[str, Any]:
         "own_senses": task.senses,
         "needs": task.needs,
         "sessions": task.sessions,
+        "place": {"entries": task.place, "near": task.near, "goal": task.goes} if task.place else None,
         "hold": task.hold,
         "things": task.things,
         "reward": task.reward_type,

@@ -26,7 +26,13 @@ from ami_envs.checks.causes import (
 from ami_envs.checks.engine import batches, copies, refuses_bad_actions, restores_snapshots, survives_bad_physics
 from ami_envs.checks.first import lives
 from ami_envs.checks.trials import Fault, Subject, place, words
-from ami_envs.checks.worth import can_be_solved, keeps_sessions, needs_what_it_claims, says_something
+from ami_envs.checks.worth import (
+    can_be_solved,
+    keeps_sessions,
+    needs_what_it_claims,
+    says_something,
+    tells_its_place,
+)
 from ami_envs.registry import find
 
 __all__ = ["CHECKS", "Check", "Finding", "Subject", "examine"]
@@ -63,6 +69,7 @@ CHECKS = {
         Check(can_be_solved, "mend the oracle, or where episodes start"),
         Check(needs_what_it_claims, "hide from the observation what is to be remembered or felt"),
         Check(keeps_sessions, "draw an episode from its rng and env.session_rng, not from env.visit", needs=(SAME,)),
+        Check(tells_its_place, "let place be the entries of observe that say where the robot is, near above 0"),
         Check(offers_causes, "give each factor two ranges that do not meet; change only env.field", needs=(SAME,)),
         Check(intervenes_exactly, "write a factor's value from env.model, not from env.field", needs=(SAME,)),
         Check(imagines_other_causes, KEEP, needs=(SAME,)),

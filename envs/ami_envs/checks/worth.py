@@ -76,3 +76,19 @@ def keeps_sessions(subject: Subject) -> None:
         raise Fault(
             f"info tells of session {first[1]['session']}, visit {first[1]['visit']}, not of session 3, visit 0"
         )
+
+
+def tells_its_place(subject: Subject) -> None:
+    """What it says of its robot's place is so: the entries are there, and goals that are places are where it is."""
+    env = subject.batch(8, autoreset_mode=AutoresetMode.DISABLED)
+    task, seen = env.engine.task, env.reset(seed=0)[0]
+    if not task.place:
+        return
+    size = seen["observation"].shape[1]
+    if not all(0 <= entry < size for entry in task.place) or not task.near > 0:
+        raise Fault(f"place is {task.place} of {size} entries, and near is {task.near}")
+    env.action_space.seed(0)
+    for _ in range(10):
+        if task.goes and (seen["observation"][:, list(task.place)] != seen["achieved_goal"]).any():
+            raise Fault("achieved_goal is not the robot's place, as it must be where goes = True")
+        seen = env.step(env.action_space.sample())[0]
