@@ -38,8 +38,8 @@ def place_of(id: str, told: Any, senses: Mapping[str, Box]) -> dict[str, Any]:
 
 
 def by_places(spec: Spec) -> bool:
-    """Whether an environment tells the agent's place, and its goals are something else."""
-    return bool(spec.place) and not spec.goes
+    """Whether an environment tells the agent's place, and has goals that are something else."""
+    return bool(spec.place) and spec.goals and not spec.goes
 
 
 def as_places(spec: Spec) -> Spec:

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain, BrainConfig
@@ -68,26 +68,59 @@ def test_a_place_that_cannot_be_is_refused_by_name(told, hint):
 
 
 class Walk(gym.Env):
-    """Someone else's world, which says where its body is."""
+    """Someone else's world, which says where its body is; what is asked for is a smell."""
 
     metadata = {"place": {"entries": (2, 3), "near": 0.2, "goal": False}}
-    observation_space, action_space = Box(-9, 9, (4,)), Box(-1, 1, (2,))
+    action_space = Box(-1, 1, (2,))
+
+    def __init__(self, goals=True):
+        self._goals = goals
+        smell = {"achieved_goal": Box(0, 1, (1,)), "desired_goal": Box(0, 1, (1,))}
+        self.observation_space = Dict({"observation": Box(-9, 9, (4,)), **(smell if goals else {})})
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self._here = np.zeros(4, np.float32)
-        return self._here.copy(), {}
+        return self._see(), {}
 
     def step(self, action):
         self._here[2:] += 0.1 * action
-        return self._here.copy(), 0.0, False, False, {}
+        return self._see(), 0.0, False, False, {}
+
+    def compute_reward(self, achieved, desired, info):
+        return -np.abs(achieved - desired).sum(-1)
+
+    def _see(self):
+        near = np.float32([max(0.0, 1 - np.linalg.norm(self._here[2:] - 1))])
+        smell = {"achieved_goal": near, "desired_goal": np.ones(1, np.float32)}
+        return {"observation": self._here.copy(), **(smell if self._goals else {})}
 
 
-def test_others_say_it_in_their_metadata():
+@pytest.fixture
+def walk():
     gym.register("me/Walk-v0", Walk, max_episode_steps=20)
-    spec = Environment("me/Walk-v0").spec
+    yield "me/Walk-v0"
+    gym.registry.pop("me/Walk-v0")
+
+
+def test_others_say_it_in_their_metadata(walk):
+    spec = Environment(walk).spec
     assert (spec.place, spec.near, by_places(spec)) == ((2, 3), 0.2, True)
     assert as_places(spec).senses == {"observation": (4,), "achieved_goal": (2,), "desired_goal": (2,)}
+
+
+def test_where_nothing_is_asked_for_rewards_are_learned(walk):
+    spec = Environment(walk, options={"goals": False}).spec
+    assert spec.place == (2, 3) and learned_spec(spec, TrainConfig()) == spec
+
+
+def test_it_seeks_in_others_worlds_too(walk, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--worlds", "2", "--steps", "600", "--warmup", "100", "--study.batch", "16", "--home", "home"]
+    assert main(["train", "--env", walk, *small]) == 0
+    capsys.readouterr()
+    assert main(["run", "--env", walk, "--episodes", "2", "--home", "home", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["weights"] == "learned"
 
 
 def test_an_agent_learns_to_get_to_places_unless_told_not_to():
