@@ -96,6 +96,11 @@ class AmiAgent:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
         seeks = environment is not None and by_places(environment.spec) and brain.spec.goes
         self._judge = environment if seeks else None  # of what is asked for, where that is no place
+        if seeks and not self.config.ways.use:
+            raise UsageError(
+                "--ways.no-use: this agent has learned to get to places, and seeks what is asked for by ways; "
+                "`ami-agent train --no-places` learns to do without"
+            )
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
         self._task = place
         self._noted: np.ndarray | None = None  # the ways that failed, as they were last kept
@@ -179,6 +184,9 @@ class AmiAgent:
         """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
         must go."""
         known = self.look_back(episode)
+        if self.ways is not None:
+            last = {name: value[-1] for name, value in episode.observation.items()}
+            self.ways.end(self._look(last), last["achieved_goal"])
         if self.store is not None and self.memory is not None and not self.store.read_only:
             episode_id = self.store.append(known)
             self._take_up()  # what went wrong in the background is raised here, and costs no episode
@@ -202,8 +210,13 @@ class AmiAgent:
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
         """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
-        seen = self.brain.perceive(self._look(episode.observation))
-        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - seen[1:]
+        seen = following = self.brain.perceive(self._look(episode.observation))
+        if self._judge is not None:  # a goal that goes along with the agent would itself surprise
+            still = self._look(episode.observation)["achieved_goal"][:-1]
+            later = {name: value[1:] for name, value in episode.observation.items()}
+            following = self.brain.perceive(seen_as_places(later, self.brain.spec, still))
+            following = torch.cat([seen[:1], following])
+        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - following[1:]
         surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
         return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 
@@ -281,8 +294,9 @@ class AmiAgent:
 
     def _fits(self, episode: Episode) -> bool:
         """Whether an episode was lived with the senses and actions of this brain."""
-        senses = {name: value.shape[1:] for name, value in self._look(episode.observation).items()}
-        return senses == self.brain.spec.senses and episode.action.shape[1] == self.brain.spec.action_size
+        senses = {name: value.shape[1:] for name, value in episode.observation.items()}
+        known = self.brain.spec if self._judge is None else self._judge.spec
+        return senses == known.senses and episode.action.shape[1] == self.brain.spec.action_size
 
     def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
         """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before.
@@ -309,7 +323,7 @@ class AmiAgent:
         and how far they are, (B, P).
         """
         horizon, size = self.config.planner.horizon, self.brain.spec.action_size
-        if self.memory is not None and self.config.recalled:
+        if self.memory is not None and self.config.recalled and self._judge is None:  # else what went well is another
             _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, Wanted(good=True))
             if moments.shape[1]:
                 return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)

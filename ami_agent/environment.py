@@ -170,14 +170,15 @@ class Environment:
         """
         n = len(achieved)
         achieved, desired = achieved.reshape(n, *self._goal), desired.reshape(n, *self._goal)
-        try:
-            result = np.asarray(judge(achieved, desired, info))
-        except (TypeError, ValueError):  # such as the truth value of an array
-            result = np.empty(0)
-        if result.shape == (n,):
-            return result
-        each = [judge(achieved[i], desired[i], {name: value[i] for name, value in info.items()}) for i in range(n)]
-        return np.asarray(each).reshape(n)
+        with _living(self.id):
+            try:
+                result = np.asarray(judge(achieved, desired, info))
+            except (TypeError, ValueError):  # such as the truth value of an array
+                result = np.empty(0)
+            if result.shape == (n,):
+                return result
+            each = [judge(achieved[i], desired[i], {name: value[i] for name, value in info.items()}) for i in range(n)]
+            return np.asarray(each).reshape(n)
 
 
 def find(name: str) -> EnvSpec:

@@ -31,9 +31,9 @@ def place_of(id: str, told: Any, senses: Mapping[str, Box]) -> dict[str, Any]:
     size = math.prod(senses["observation"].shape) if "observation" in senses else 0
     if not entries or not all(0 <= entry < size for entry in entries) or not 0 < near < math.inf:
         raise UsageError(f'{id}: metadata["place"] is {told!r}; entries are of {size} in observation, near is above 0')
-    goal = senses["achieved_goal"].shape if "achieved_goal" in senses else ()
-    if goes and goal != (len(entries),):
-        raise UsageError(f"{id}: its goals are said to be places of {len(entries)} entries, and are of shape {goal}")
+    goals = [senses[name].shape if name in senses else () for name in ("achieved_goal", "desired_goal")]
+    if goes and goals != [(len(entries),)] * 2:
+        raise UsageError(f"{id}: its goals are said to be places of {len(entries)} entries, and are of shapes {goals}")
     return {"place": entries, "near": near, "goes": goes}
 
 

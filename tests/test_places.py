@@ -19,6 +19,7 @@ from ami_agent.learning.own_goals import OwnPlaces
 from ami_agent.learning.train import TrainConfig, learned_spec
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.places import as_places, by_places, place_of, seen_as_places
 from ami_agent.protocols import Episode
@@ -185,6 +186,25 @@ def test_what_was_seen_is_known_to_the_next_process(tmp_path):
     with EpisodeStore(tmp_path / "memory.sqlite") as store:
         _, known = live_visits(store, brain, 1, first=2)
     assert known == sum(len(episode) + 1 for episode in lived)
+
+
+def test_the_last_moment_counts_at_once_for_it_may_be_the_success(tmp_path):
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        environment = Environment("ami/Recall-v0", 1, {"session": 3, "max_episode_steps": 15})
+        brain = rover_brain(environment)
+        agent = AmiAgent(brain, AgentConfig(), 1, store, place=environment.task, environment=environment)
+        episode = agent.remember(next(ended[0] for ended in live(environment, agent, iter(range(9))) if ended))
+        assert len(agent.ways._sightings) == len(episode) + 1
+        changed = {**episode.observation, "achieved_goal": np.zeros((16, 4), np.float32)}
+        store.append(replace(episode, observation=changed, latent=None, encoder=""))  # of another version of the world
+        again = AmiAgent(brain, AgentConfig(), 1, store, place=environment.task, environment=environment)
+        assert len(again.ways._sightings) == len(episode) + 1
+
+
+def test_seeking_is_by_ways():
+    environment = Environment("ami/Recall-v0")
+    with pytest.raises(UsageError, match="ways.no-use.*--no-places"):
+        AmiAgent(rover_brain(environment), AgentConfig(ways=WayConfig(use=False)), environment=environment)
 
 
 def test_weights_of_one_kind_are_told_from_the_other():

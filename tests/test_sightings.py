@@ -67,6 +67,20 @@ def test_the_way_leads_to_where_it_was_seen_best_and_from_there_on_as_it_came_ne
     assert known.where(ASKED[1], NOWHERE) is None, "another pad was not seen from there"
 
 
+def test_each_moment_is_judged_once_and_what_is_not_finite_is_nowhere():
+    judged = []
+
+    def judge(achieved, asked):
+        judged.append(len(achieved))
+        return np.where(achieved[:, 0] > 0.9, np.nan, worth(achieved, asked))
+
+    known = Sightings(judge, 2, 3, 0.4)
+    for place in [(1.7, 0.8), (1.7, 1.1), (1.7, 1.5)]:
+        known.take(np.float32([place]), seen(np.array(place))[None])
+        known.where(ASKED[0], NOWHERE)
+    assert judged == [1, 1, 1] and known.where(ASKED[0], NOWHERE) == pytest.approx([1.7, 1.1])
+
+
 def test_where_all_around_was_tried_it_is_nowhere_else():
     best = np.array([1.7, 1.1])
     around = [best + 0.4 * np.array([np.cos(a), np.sin(a)]) for a in np.arange(8) * np.pi / 4]

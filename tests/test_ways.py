@@ -120,6 +120,15 @@ def test_a_goal_that_is_near_but_not_got_to_is_given_up_for_another_way():
     assert 20 <= there <= 25 and len(landmarks.failures) > 0  # the first decisions get nearer
 
 
+def test_to_stay_at_a_goal_is_no_failure():
+    walker = Walker([], (0, 0))
+    landmarks = place(walker)
+    guide, goal = Wayfinder(landmarks, 5), np.array([0.9, 0.0])
+    for _ in range(60):
+        walker.go(guide.lead(walker.see(goal), goal))
+    assert np.linalg.norm(walker.here - goal) < STRIDE and not len(landmarks.failures)
+
+
 def test_a_way_that_was_gone_after_all_did_not_fail():
     walker = Walker([], (0, 0))
     landmarks = place(walker)

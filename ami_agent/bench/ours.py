@@ -39,7 +39,9 @@ def ours(task: Task) -> Ours:
 PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
     "ours": lambda config: config,
     "ours-no-planner": lambda config: _trained(config, plan=False),
-    "ours-no-ways": lambda config: replace(config, mind=replace(config.mind, ways=WayConfig(use=False))),
+    "ours-no-ways": lambda config: _trained(
+        replace(config, mind=replace(config.mind, ways=WayConfig(use=False))), places=False
+    ),
     "ours-no-prediction": lambda config: _modelled(config, consistency=0.0),
     "ours-no-inverse": lambda config: _modelled(config, inverse=0.0),
     "ours-one-step": lambda config: _studies(config, window=1),

@@ -128,6 +128,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     place = environment.task if environment.stays or config.mind.ways.stay else None
     agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment)
     stack.callback(agent.close)
+    if brain.spec.goes and agent.ways is None and config.mind.ways.use:
+        console.say(f"this agent has not learned yet to get about in {config.env}, and finds no ways there")
     return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 
 

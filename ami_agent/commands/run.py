@@ -81,7 +81,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_range("episodes", self.episodes, 1, 1_000_000)
-        check_range("first", self.first, 0, EPISODES_A_SEED - 1)
+        check_range("first", self.first, 0, max(EPISODES_A_SEED - self.episodes, 0))
         check_range("seed", self.seed, 0, LARGEST_SEED)
         check_range("threads", self.threads, 1, 256)
         check_range("action-repeat", self.action_repeat, 0, MOST)

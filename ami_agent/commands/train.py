@@ -154,6 +154,8 @@ def _origin(config: Config) -> dict[str, Any]:
         command += f" --options '{config.options}'"
     if config.train.steps != TrainConfig.steps:
         command += f" --steps {config.train.steps}"
+    if not config.train.places:
+        command += " --no-places"
     return {"seed": config.seed, "command": command if config.train.reward else f"{command} --no-reward"}
 
 

@@ -23,7 +23,7 @@ class Drive(Student):
 
     def __init__(self, brain: Brain, replay: Replay, seed: int, study: StudyConfig, learner: LearnerConfig) -> None:
         senses = {name: shape for name, shape in brain.spec.senses.items() if name != "desired_goal"}
-        aimless = Brain(replace(brain.spec, senses=senses, goals=False), brain.config, seed)
+        aimless = Brain(replace(brain.spec, senses=senses, goals=False, place=(), goes=False), brain.config, seed)
         super().__init__(None, Learner(aimless, learner), replay, study)
 
     @property

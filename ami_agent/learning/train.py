@@ -19,6 +19,7 @@ from torch import Tensor
 from ami_agent import checkpoints
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain, BrainConfig
+from ami_agent.configs import build
 from ami_agent.console import progress
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError, check_ranges
@@ -131,7 +132,7 @@ class Training:
         """Go back to the run's last checkpoint. Raises ArtefactError if there is none that can be read."""
         tensors, meta = checkpoints.load(self.run.folder / "checkpoints")
         students, replay = meta.get("students", {"": meta}), Replay.restore(self.store, meta["replay"])
-        if set(students) != set(self.students):
+        if set(students) != set(self.students) or build(Spec, meta["spec"]) != self.brain.spec:
             raise ArtefactError(
                 f"the checkpoints of {self.run.folder} were made by an ami-agent that learned otherwise"
             )

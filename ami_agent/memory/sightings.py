@@ -26,6 +26,7 @@ class Sightings:
         self._judge, self._step = judge, step
         self._around = step * directions(size)
         self._places, self._achieved = Rows((size,), np.float64), Rows((goal_size,), np.float32)
+        self._asked, self._worth = np.empty(0), Rows((), np.float64)  # what was asked for last, and moments were worth
 
     def __len__(self) -> int:
         return len(self._places)
@@ -42,23 +43,31 @@ class Sightings:
         That is where the best moment was. Around it rewards are taken to grow on as they grew towards it: a plane is
         fitted to the moments near it, and of the places a step further that nobody has been to, the highest is next.
         """
-        if not len(self):
-            return None
-        worth = self._judge(self._achieved.view, np.broadcast_to(asked, self._achieved.view.shape))
-        told = worth > worth.min()
+        worth = self._judged(asked)
+        told = worth > worth.min(where=np.isfinite(worth), initial=np.inf)
         if not told.any():
             return None
         best = int(worth.argmax())
+        if not self._tried(self._places.view[best][None], barred)[0]:
+            return self._places.view[best].copy()
         offset = self._places.view - self._places.view[best]
         near = np.linalg.norm(offset, axis=1) <= 2 * self._step
         slope = _slope(offset[told & near], worth[told & near] - worth[best])
-        if not self._tried(self._places.view[best][None], barred)[0]:
-            return self._places.view[best].copy()
         ahead = self._places.view[best] + self._around
         tried = self._tried(ahead, np.concatenate([self._places.view[near], barred]))
         if tried.all():
             return None
         return ahead[np.where(tried, -np.inf, self._around @ slope).argmax()]
+
+    def _judged(self, asked: np.ndarray) -> np.ndarray:
+        """What each moment is worth, (n,), for what is asked for; each is judged once for it."""
+        if not np.array_equal(asked, self._asked):
+            self._asked, self._worth = asked.copy(), Rows((), np.float64)
+        new = self._achieved.view[len(self._worth) :]
+        if len(new):
+            worth = self._judge(new, np.broadcast_to(asked, new.shape))
+            self._worth.append(np.where(np.isfinite(worth), worth, -np.inf))
+        return self._worth.view
 
     def _tried(self, places: np.ndarray, been: np.ndarray) -> np.ndarray:
         """Which of places (n, G) lie where one has been, (m, G)."""

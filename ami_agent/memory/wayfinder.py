@@ -9,6 +9,7 @@ import numpy as np
 
 from ami_agent.errors import UsageError, check_ranges
 from ami_agent.memory.landmarks import Costs, Landmarks, Senses
+from ami_agent.memory.rows import Rows
 from ami_agent.memory.sightings import Judge, Sightings
 
 
@@ -79,6 +80,12 @@ class Ways:
         for i in np.flatnonzero(done):
             self._guides[i] = self._guide()
 
+    def end(self, senses: Senses, achieved: np.ndarray) -> None:
+        """Take in the last moment of an episode that was lived, each (*shape,), in which (g,) was achieved: no decision
+        led on from it, but it may be the one that matters."""
+        if self._sightings is not None:
+            self._sightings.take(senses["achieved_goal"][None], achieved[None])
+
     def lead(self, moments: Senses, achieved: np.ndarray, asked: np.ndarray) -> Senses:
         """Moments, each sense (B, *shape), with where to go next as their goals; what is achieved (B, g) and asked for
         (B, g) there: places, or what is judged."""
@@ -115,7 +122,8 @@ class Seeker:
     def __init__(self, guide: Wayfinder, sightings: Sightings | None, patience: int) -> None:
         self.guide, self.sightings = guide, sightings
         self._patience = Patience(patience, guide.landmarks.spacing)
-        self._barred: list[np.ndarray] = []  # where it was sought in this episode
+        self._asked = np.empty(0)
+        self._barred = Rows(guide.landmarks.places.shape[1:], np.float64)  # where that was sought in this episode
         self._goal: np.ndarray | None = None
 
     def lead(self, senses: Senses, achieved: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -125,20 +133,18 @@ class Seeker:
             return self.guide.lead(senses, asked.astype(np.float64))
         here = senses["achieved_goal"]
         self.sightings.take(here[None], achieved[None])
-        self._barred.append(here)
-        goal = self._where(asked, here.size)
+        if not np.array_equal(asked, self._asked):
+            self._asked, self._barred = asked, Rows(here.shape, np.float64)
+        self._barred.append(here[None])
+        goal = self.sightings.where(asked, self._barred.view)
         if not _same(goal, self._goal):
             self._patience.begin()
         elif goal is not None and self._near(here, goal) and self._patience.ends(here, goal):
-            self._barred.append(goal)
-            goal = self._where(asked, here.size)
+            self._barred.append(goal[None])
+            goal = self.sightings.where(asked, self._barred.view)
             self._patience.begin()
         self._goal = goal
         return self.guide.lead(senses, goal)
-
-    def _where(self, asked: np.ndarray, size: int) -> np.ndarray | None:
-        barred = np.array(self._barred).reshape(-1, size)
-        return self.sightings.where(asked, barred) if self.sightings is not None else None
 
     def _near(self, here: np.ndarray, goal: np.ndarray) -> bool:
         return bool(np.linalg.norm(here - goal) <= self.guide.landmarks.reach)
@@ -168,7 +174,8 @@ class Wayfinder:
         if self._at not in (-1, at):
             self.landmarks.gone(self._at, at)
         begun, self._at = self._at >= 0 and _same(goal, self._goal), at
-        tired = begun and self._patience.ends(here, self._target)
+        there = begun and np.linalg.norm(self._target - here) <= self.landmarks.spacing / 4  # to stay is no failure
+        tired = begun and not there and self._patience.ends(here, self._target)
         if tired:
             self.landmarks.failed(self._left, self._target)
         if tired or arrived or not begun:

@@ -78,6 +78,8 @@ class SenseEncoder(nn.Module):
             what was learned in one place holds in every other, and what stands where is for memory to know.
     """
 
+    kept: Tensor
+
     def __init__(
         self,
         senses: Mapping[str, tuple[int, ...]],
@@ -91,11 +93,12 @@ class SenseEncoder(nn.Module):
             raise UsageError(f"no sense that is a vector among {dict(senses)}; images are not learned from yet")
         if sizes.get("achieved_goal", 0) == sizes.get("desired_goal"):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
-        self._kept: list[int] | None = None  # entries of `observation` that are taken in; None for all
+        kept = [entry for entry in range(sizes.get("observation", 0)) if entry not in place]
+        self.relative = bool(place)
+        self.register_buffer("kept", torch.tensor(kept, dtype=torch.long), persistent=False)  # of `observation`
         if place:
-            self._kept = [entry for entry in range(sizes["observation"]) if entry not in place]
             sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
-            sizes["observation"] = len(self._kept)
+            sizes["observation"] = len(kept)
             sizes = {name: size for name, size in sizes.items() if size}
         self.layers = {name: layer_name(name) for name in sizes}
         width = self.config.width
@@ -127,8 +130,8 @@ class SenseEncoder(nn.Module):
 
     def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         senses = with_goal_offset(observation)
-        if self._kept is not None and "observation" in senses:
-            senses["observation"] = senses["observation"][..., self._kept]
+        if self.relative and "observation" in senses:
+            senses["observation"] = senses["observation"].index_select(-1, self.kept)
         return senses
 
 
