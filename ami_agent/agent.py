@@ -210,13 +210,13 @@ class AmiAgent:
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
         """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
-        seen = following = self.brain.perceive(self._look(episode.observation))
+        moments = self._look(episode.observation)
+        seen = self.brain.perceive(moments)
+        following = seen[1:]
         if self._judge is not None:  # a goal that goes along with the agent would itself surprise
-            still = self._look(episode.observation)["achieved_goal"][:-1]
-            later = {name: value[1:] for name, value in episode.observation.items()}
-            following = self.brain.perceive(seen_as_places(later, self.brain.spec, still))
-            following = torch.cat([seen[:1], following])
-        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - following[1:]
+            later = {name: value[1:] for name, value in moments.items()}
+            following = self.brain.perceive({**later, "desired_goal": moments["achieved_goal"][:-1]})
+        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - following
         surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
         return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 

@@ -47,7 +47,7 @@ def as_places(spec: Spec) -> Spec:
     if not by_places(spec):
         return spec
     size = (len(spec.place),)
-    return replace(spec, senses={**spec.senses, "achieved_goal": size, "desired_goal": size}, goals=True, goes=True)
+    return replace(spec, senses={**spec.senses, "achieved_goal": size, "desired_goal": size}, goes=True)
 
 
 def seen_as_places(

@@ -29,7 +29,7 @@ from ami_agent.console import progress
 from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import write_json
 from ami_agent.runs import hardware, versions
-from ami_envs.worlds.recall import FASTEST, VISITS
+from ami_envs.worlds.recall import VISITS, least_steps
 
 WORLD, DRAWS = "ami/Recall-v0", 2000
 KILLED = "killed after each visit"
@@ -40,9 +40,9 @@ Visit = dict[str, Any]
 def shortest(session: int) -> list[float]:
     """The least steps that each visit of a session takes."""
     env = gym.make(WORLD, session=session)
-    stride = FASTEST * env.unwrapped.engine.period  # type: ignore[attr-defined]
+    period = env.unwrapped.engine.period  # type: ignore[attr-defined]
     ways = [env.reset(seed=session * EPISODES_A_SEED + visit)[1]["privileged/way"] for visit in range(VISITS)]
-    return [float(np.ceil(way / stride + 1.0)) for way in ways]  # a step is lost in getting going
+    return [least_steps(way, period) for way in ways]
 
 
 def told(folder: Path) -> list[Visit]:

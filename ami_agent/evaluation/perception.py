@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ami_agent.evaluation.statistics import middle_interval
+
 PENALTIES = tuple(10.0**k for k in range(-6, 3))  # of a probe's weights, per moment that it is fitted to
 APART = 4  # every fourth episode chooses the penalty
 DRAWS = 2000
@@ -77,7 +79,7 @@ def r2(
         return 1 - (weights @ missed)[varied] / total[varied]
 
     redrawn = share(_times_drawn(len(known), draws, seed))
-    return float(share(np.ones((1, len(known))))[0]), *_interval(redrawn, level)
+    return float(share(np.ones((1, len(known))))[0]), *middle_interval(redrawn, level)
 
 
 def auroc(
@@ -94,7 +96,7 @@ def auroc(
         raise ValueError(f"twins come in pairs, not as {len(impossible)} and {len(possible)}")
     wins = (impossible[:, None] > possible) + 0.5 * (impossible[:, None] == possible)
     drawn = _times_drawn(len(wins), draws, seed) / len(wins)
-    return float(wins.mean()), *_interval(((drawn @ wins) * drawn).sum(1), level)
+    return float(wins.mean()), *middle_interval(((drawn @ wins) * drawn).sum(1), level)
 
 
 def normalised(errors: np.ndarray, mean: float, variance: float, rate: float = 0.05) -> np.ndarray:
@@ -116,8 +118,3 @@ def normalised(errors: np.ndarray, mean: float, variance: float, rate: float = 0
 def _times_drawn(n: int, draws: int, seed: int) -> np.ndarray:
     """(draws, n): how often each of n is among n drawn with replacement."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
-
-
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -55,7 +55,7 @@ def stratified_bootstrap(
 
     ``strata[task][run]`` are the values of one run: a run is drawn whole, and always from its own task's.
     """
-    return _interval(_redrawn_means(strata, draws, seed), level)
+    return middle_interval(_redrawn_means(strata, draws, seed), level)
 
 
 def difference_of_means(
@@ -67,7 +67,7 @@ def difference_of_means(
         _redrawn_means([[[score] for score in runs] for runs in scores], draws, seed + k)
         for k, scores in enumerate((ours, theirs))
     ]
-    return gain, *_interval(redrawn[0] - redrawn[1], level)
+    return gain, *middle_interval(redrawn[0] - redrawn[1], level)
 
 
 def performance_profile(
@@ -102,7 +102,7 @@ def probability_of_improvement(
         chance += float(wins.mean()) / len(ours)
         drawn = _weights(rng, len(mine), draws) @ wins
         redrawn += (drawn * _weights(rng, len(others), draws)).sum(axis=1) / len(ours)
-    return chance, *_interval(redrawn, level)
+    return chance, *middle_interval(redrawn, level)
 
 
 def permutation_test(before: Sequence[float], after: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
@@ -148,6 +148,7 @@ def _weights(rng: np.random.Generator, n: int, draws: int) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+def middle_interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The interval that holds the middle `level` of values (n,)."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

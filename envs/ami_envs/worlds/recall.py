@@ -156,20 +156,24 @@ class Recall(Task):
         return route(self._pose[:, :2], hidden["screens"], hidden["ways"], hidden["places"])
 
 
+def least_steps(way: float, period: float) -> float:
+    """The fewest env steps of `period` seconds that a way takes, metres; one is lost in getting going."""
+    return float(np.ceil(way / (FASTEST * period) + 1.0))
+
+
 def path_ratios(env: BatchEnv, act: Callable[[BatchEnv], np.ndarray], seed: int = 0) -> np.ndarray:
     """Steps taken over those that the shortest path takes at least, by visit and world: (VISITS, n).
 
     `env` is made with `autoreset_mode="Disabled"`; world i lives the session of seed + i. `act(env)` says the actions
     (n, 3) of each step. A visit that fails counts with all its steps.
     """
-    ratios, stride = np.full((VISITS, env.num_envs), np.nan), FASTEST * env.engine.period
+    ratios = np.full((VISITS, env.num_envs), np.nan)
     way = env.reset(seed=seed)[1]["privileged/way"]
     while np.isnan(ratios).any():
         _, _, terminated, truncated, info = env.step(act(env))
         over = terminated | truncated
         for i in np.flatnonzero(over & (info["visit"] < VISITS)):
-            least = np.ceil(way[i] / stride + 1.0)  # a step is lost in getting going
-            ratios[info["visit"][i], i] = env.engine.steps[i] / least
+            ratios[info["visit"][i], i] = env.engine.steps[i] / least_steps(way[i], env.engine.period)
         if over.any():
             way = np.where(over, env.reset(options={"reset_mask": over})[1]["privileged/way"], way)
     return ratios
