@@ -310,7 +310,7 @@ def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
     assert changed == {
         "ours": {},
         "ours-no-planner": {"train.plan": False},
-        "ours-no-ways": {"mind.ways.use": False},
+        "ours-no-ways": {"mind.ways.use": False, "train.places": False},
         "ours-no-prediction": {"brain.model.consistency": 0.0},
         "ours-no-inverse": {"brain.model.inverse": 0.0},
         "ours-one-step": {"train.study.window": 1},
