@@ -22,9 +22,9 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from ami_agent import console, dmc
+from ami_agent import console, foreign
 from ami_agent.errors import AmiError, ArtefactError, MissingError, NumericalError, UsageError, nearest
-from ami_agent.places import place_of
+from ami_agent.places import place_of, stays
 from ami_agent.protocols import Spec
 from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
 from ami_envs import registry
@@ -65,8 +65,9 @@ class Environment:
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
         ours = registry.is_ours(found)
-        self.stays = ours and registry.task_of(found.id, given).sessions  # all episodes are in one place
         self._source: Any = self.vector if ours else self.vector.envs[0].unwrapped  # type: ignore[attr-defined]
+        place = (self._source.metadata or {}).get("place")
+        self.stays = registry.task_of(found.id, given).sessions if ours else stays(place)  # one place, all episodes
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
@@ -78,7 +79,7 @@ class Environment:
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(self._source) * repeat,
             action_repeat=repeat,
-            **place_of(self.id, (self._source.metadata or {}).get("place"), boxes),
+            **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error
         self.tells_success = False  # whether any step's info has said if the task succeeded
@@ -184,11 +185,10 @@ class Environment:
 def find(name: str) -> EnvSpec:
     """The environment registered as `name`, ours or not; "module:id" imports the module first, also from this folder.
 
-    Raises UsageError for an unknown id (with the nearest names), or a module that cannot be imported; MissingError
-    where dm_control is asked for and does not work.
+    Raises UsageError for an unknown id (with the nearest names) or module, MissingError for a package not here.
     """
     module, _, id = name.rpartition(":")
-    dmc.register(id)
+    foreign.register(id)
     if module:
         _import(module)
     try:

@@ -37,6 +37,11 @@ def place_of(id: str, told: Any, senses: Mapping[str, Box]) -> dict[str, Any]:
     return {"place": entries, "near": near, "goes": goes}
 
 
+def stays(told: Any) -> bool:
+    """Whether what `metadata["place"]` says is that all episodes are in one place: its entry "stays"."""
+    return isinstance(told, Mapping) and bool(told.get("stays", False))
+
+
 def by_places(spec: Spec) -> bool:
     """Whether an environment tells the agent's place, and has goals that are something else."""
     return bool(spec.place) and spec.goals and not spec.goes

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ami_agent import dmc
 from ami_agent.environment import Environment, find
 from ami_agent.errors import MissingError, UsageError
+from ami_agent.foreign import dmc
 
 works = find_spec("dm_control") is not None and int(metadata.version("mujoco").partition(".")[0]) < 4
 needs_dm_control = pytest.mark.skipif(not works, reason="no dm_control that works with this MuJoCo")

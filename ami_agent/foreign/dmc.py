@@ -19,9 +19,7 @@ CURE = "install it in an environment of its own, pip install 'ami-agent[dmc]': d
 
 
 def register(id: str) -> None:
-    """Register dm_control's environments, if `id` is one of them. Raises MissingError, with the cure, if it cannot."""
-    if not id.startswith(NAMESPACE):
-        return
+    """Register dm_control's environments, for `id` is one of them. Raises MissingError, with the cure, if it cannot."""
     mujoco, ours = _version("mujoco"), _version("dm_control")
     if ours is not None and ours <= LAST and mujoco is not None and mujoco >= Version("4.0.0a0"):
         raise MissingError(f"{id}: dm_control {ours} does not work with the mujoco {mujoco} that is here; {CURE}")
