@@ -96,7 +96,7 @@ def _gym(
     return Task(name, "control", steps, every, repeat, "return", floor, reference, source)
 
 
-def _world(name: str, ability: str, steps: int = 150_000, options: str = "{}", judged: str = "{}") -> Task:
+def _world(name: str, ability: str, steps: int = 50_000, options: str = "{}", judged: str = "{}") -> Task:
     return Task(f"ami/{name}-v0", ability, steps, steps // 5, options=options, judged=judged)
 
 
@@ -116,12 +116,12 @@ SUITES = {
         ),
         Suite(
             "ami-bench-v1",
-            "what an agent must be able to do, in our worlds",
+            "what an agent must be able to do, in our worlds, learned within half an hour of a robot's time",
             (
                 *(_world(name, "plan") for name in ("Reach", "Push", "Stack", "Drawer", "MazeNav", "Depot")),
                 *(_world(name, "remember") for name in ("Recall", "CueDelay")),
                 *(_world(name, "reason") for name in ("Levers", "HiddenMass")),
-                *(_world(name, "adapt", 150_000, TRAINING, HELD_OUT) for name in ("Reach", "Push")),
+                *(_world(name, "adapt", options=TRAINING, judged=HELD_OUT) for name in ("Reach", "Push")),
                 *(_world(name, "stay safe") for name in ("CareCup", "Lane")),
             ),
         ),
