@@ -1,239 +1,237 @@
-"""What the pieces of the learning benchmark say together: tables in Markdown, and the figure."""
+"""What the pieces of a suite say together, in Markdown: agents beside one another at equal env steps and at equal CPU
+seconds of learning, and planners beside their own policy priors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, log10
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-from learning_figure import figure
+from learning_made import made, pieces_of
 
-from ami_agent.bench.piece import read
-from ami_agent.bench.schema import DONE, FAILED
-from ami_agent.bench.standings import CLAIM, SB3, called
+from ami_agent.bench.leaderboard import PUBLISHED
+from ami_agent.bench.results import LATE, Piece
+from ami_agent.bench.standings import CLAIM, Entry, Estimate, Row, Standing, called
 from ami_agent.bench.suites import Task
-from ami_agent.errors import UsageError
-from ami_agent.evaluation.statistics import interquartile_mean, stratified_bootstrap
-from ami_agent.files import write_bytes
+from ami_agent.evaluation.report import number
 
-ALIKE, BASELINES = ("torch", "mujoco", "dm-control"), "stable-baselines3"  # of one version, to be compared
-HINT = 3  # seeds, at least
-TDMPC2 = "Hansen et al., TD-MPC2, ICLR 2024: the authors' own runs at 100k env steps, with action repeat 2"
-Piece = dict[str, Any]
-Pieces = dict[str, dict[str, list[Piece]]]  # [task][agent], a piece a seed
+METRICS = {"return": "return", "success": "share of episodes that succeed"}
+NONE = "-"
+SCORE = ".3f"
 
 
-def load(folder: Path, agents: list[str], tasks: list[Task]) -> list[Piece]:
-    """The pieces of these agents and tasks, as they are on the disk.
+@dataclass(frozen=True)
+class Race:
+    """Agents on a task, each piece read at its last point within what all that learn reached along an axis."""
 
-    Raises UsageError if two cannot be compared: other settings, or other versions of what results depend on.
-    """
-    ids = {task.name for task in tasks}
-    every = [read(path) for path in sorted(folder.glob("*.json"))]
-    pieces = [piece for piece in every if piece["agent"] in agents and piece["task"] in ids]
-    known: dict[tuple[str, ...], tuple[Piece, Any]] = {}
-    for piece in pieces:
-        for key, value in _must_be_the_same(piece).items() if piece["points"] else ():
-            first, was = known.setdefault((piece["task"], *key), (piece, value))
-            if was != value:
-                told = f"{key[-1]} {was} and {value}; move the one or the other away, or give another --results"
-                raise UsageError(f"{_named([first])} and {_named([piece])} cannot be compared: {told}")
-    return pieces
+    task: Task
+    entries: dict[str, Entry]  # by agent
+    axis: str  # steps, cpu_seconds
+
+    @property
+    def reached(self) -> float:
+        """Infinite where nobody learns."""
+        return min(entry.reached(self.axis) for entry in self.entries.values())
+
+    @property
+    def limit(self) -> float:
+        return self.reached * (LATE if self.axis == "steps" else 1)
+
+    def scores(self, agent: str) -> list[float]:
+        return self.entries[agent].scores(self.limit, self.axis)
+
+    def value(self, agent: str) -> str:
+        """In the task's metric."""
+        if agent not in self.entries:
+            return NONE
+        values = [piece.value(self.limit, self.axis) for piece in self.entries[agent].pieces]
+        return told(Estimate.of([values]), form(self.task))
+
+    def seconds(self, agent: str) -> str:
+        """CPU seconds of learning until there, the median over seeds."""
+        return number(self._seconds(agent)) if agent in self.entries else NONE
+
+    def off(self, agent: str) -> str:
+        """How far these are from those that all reached."""
+        return f"{100 * (self._seconds(agent) / self.reached - 1):+z.0f} %" if agent in self.entries else NONE
+
+    def _seconds(self, agent: str) -> float:
+        return self.entries[agent].spent("cpu_seconds", self.limit, self.axis)
 
 
-def _must_be_the_same(piece: Piece) -> dict[tuple[str, ...], Any]:
-    """What all pieces of a task must have in common, some of it only those of an agent or of Stable-Baselines3."""
-    versions = piece.get("versions", {})
-    found: dict[tuple[str, ...], Any] = {(name,): value for name, value in piece["settings"].items()}
-    found[piece["agent"], "config"] = found.pop(("config",))
-    packages = [*ALIKE, BASELINES] if piece["agent"] in SB3 else ALIKE
-    return found | {(name,): versions.get(name) for name in packages}
+def report(
+    standing: Standing, agents: Sequence[str], timed: Sequence[str], faults: Mapping[Path, Sequence[str]]
+) -> str:
+    """All of it. timed: who is compared at equal CPU seconds, too; faults: what is wrong with files left out."""
+    rows = rows_of(standing, agents)
+    clocked = [row for row in rows if row.agent in timed]
+    by_steps, by_seconds = _races(standing, rows, "steps"), _races(standing, clocked, "cpu_seconds")
+    by_seconds = [race for race in by_seconds if len(race.entries) > 1 and 0 < race.reached < inf]
+    parts = [
+        [*made(rows)],
+        [*_warnings(rows)],
+        _steps_table(standing.suite.episodes, rows, by_steps) if rows else ["No piece is at its end yet."],
+        _seconds_table(clocked, by_seconds) if by_seconds else [],
+        _scores_table(rows, _shared(by_steps, rows), _shared(by_seconds, clocked)),
+        _priors_table(rows),
+        [*_notes(standing, agents, faults), *_sources([race.task for race in by_steps])],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _named(pieces: list[Piece]) -> str:
-    """Pieces in words, the seeds of an agent and task together."""
-    seeds: dict[str, list[int]] = {}
-    for piece in pieces:
-        seeds.setdefault(f"{called(piece['agent'])} on `{piece['task']}`", []).append(piece["seed"])
-    return "; ".join(
-        f"{name}, seed{'s' * (len(some) > 1)} {', '.join(map(str, sorted(some)))}" for name, some in seeds.items()
-    )
+def rows_of(standing: Standing, agents: Sequence[str]) -> list[Row]:
+    """Those of the agents, in their order, that have pieces at their end."""
+    rows = {row.agent: row for row in standing.rows}
+    return [rows[agent] for agent in agents if agent in rows]
 
 
-def counted(pieces: list[Piece]) -> Pieces:
-    """By task and agent, those that are done; and those that failed on the way, with what they got to."""
-    found: Pieces = {}
-    for piece in sorted(pieces, key=lambda piece: piece["seed"]):
-        if piece["points"] and piece["status"] in (DONE, FAILED):
-            found.setdefault(piece["task"], {}).setdefault(piece["agent"], []).append(piece)
+def form(task: Task) -> str:
+    """How values are written: to about a thousandth of what lies between floor and reference."""
+    return ".0%" if task.metric == "success" else f".{max(0, 3 - int(log10(task.reference - task.floor)))}f"
+
+
+def told(estimate: Estimate, spec: str, sign: str = "") -> str:
+    """A mean with its interval, if it has one."""
+    known = [value for value in (estimate.mean, estimate.low, estimate.high) if value is not None]
+    mean, *bounds = [format(value, f"{sign}z{spec}").replace("%", " %") for value in known]
+    return f"{mean} ({' to '.join(bounds)})" if bounds else mean
+
+
+def _races(standing: Standing, rows: Sequence[Row], axis: str) -> list[Race]:
+    found = []
+    for task in standing.suite.tasks:
+        if entries := {row.agent: row.entries[task.name] for row in rows if task.name in row.entries}:
+            found.append(Race(task, entries, axis))
     return found
 
 
-def point(piece: Piece, axis: str, limit: float) -> Piece:
-    """The last point of a curve that is not beyond the limit on an axis, "steps" or "cpu_seconds"."""
-    return [one for one in piece["points"] if one[axis] <= limit or one is piece["points"][0]][-1]
+def _shared(races: Sequence[Race], rows: Sequence[Row]) -> list[Race]:
+    """Those of tasks that all have."""
+    return [race for race in races if len(race.entries) == len(rows)]
 
 
-def common(by_agent: dict[str, list[Piece]], axis: str) -> float:
-    """How far on an axis all the learners' pieces of a task got that did not fail; 0 if there are none."""
-    learners = [piece for agent, pieces in by_agent.items() if agent != "random" for piece in pieces]
-    return min((piece["points"][-1][axis] for piece in learners if piece["status"] == DONE), default=0)
+def _warnings(rows: Sequence[Row]) -> Iterator[str]:
+    if few := [row.seeds[0] for row in rows if row.few]:
+        seeds = f"{min(few)} seed{'s' * (min(few) > 1)}"
+        yield f"**Warning: as few as {seeds} an agent and task; a claim needs at least {CLAIM}.**"
 
 
-def estimate(strata: list[list[list[float]]], digits: int = 1) -> str:
-    """Interquartile mean with its 95 % interval, which one seed does not give."""
-    mean = interquartile_mean(np.concatenate([run for runs in strata for run in runs]))
-    if max(len(runs) for runs in strata) < 2:
-        return f"{mean:.{digits}f}"
-    low, high = stratified_bootstrap(strata)
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def report(pieces: list[Piece], tasks: list[Task], agents: list[str], picture: Path) -> str:
-    """All of it in Markdown; the figure goes to a file."""
-    found = counted(pieces)
-    tasks = [task for task in tasks if task.name in found]
-    agents = [agent for agent in agents if any(agent in by_agent for by_agent in found.values())]
-    lines = list(_unequal(pieces))
-    if tasks:
-        steps = {task.name: common(found[task.name], "steps") for task in tasks}
-        write_bytes(picture, figure(found, tasks, {agent: called(agent) for agent in agents}, steps).encode())
-        parts = [_scores(found, tasks, agents, steps), _aggregate(found, tasks, agents, steps), _priors(found, tasks)]
-        head = [*_head(pieces), *_warnings(found, tasks, agents)]
-        lines = [*head, *(line for part in parts if part for line in ["", *part]), "", *lines, *_sources(tasks)]
-    return "\n".join(lines or ["no pieces are there yet"])
-
-
-def _scores(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
-    names = [called(agent) for agent in agents]
-    learners = [agent for agent in agents if agent != "random"]
-    price = " / ".join(called(agent) for agent in learners)
-    cpu = [f"CPU s of learning: {price}"] if learners else []
-    lines = [_row(["task", "repeat", "env steps", "seeds", *names, *cpu, "TD-MPC2 at 100k, published"])]
-    lines.append("|---" * (lines[0].count(" | ") + 1) + "|")
-    for task in tasks:
-        there, cells, prices = found[task.name], [], []
-        for agent in agents:
-            at = [point(piece, "steps", steps[task.name]) for piece in there.get(agent, [])]
-            cells.append(estimate([[one["returns"] for one in at]]) if at else "-")
-            if agent in learners:
-                prices.append(f"{np.median([one['cpu_seconds'] for one in at]):.0f}" if at else "-")
-        counts = sorted({len(there[agent]) for agent in agents if agent in there})
-        seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-        published = "-" if task.published is None else f"{task.published:g}"
-        cells += [" / ".join(prices)] if learners else []
-        lines.append(_row([f"`{task.name}`", task.repeat, f"{steps[task.name]:,.0f}", seeds, *cells, published]))
-    return lines
-
-
-def _aggregate(found: Pieces, tasks: list[Task], agents: list[str], steps: dict[str, float]) -> list[str]:
-    """Normalised scores over tasks x seeds, at equal env steps and at equal CPU time."""
-    shared = [task for task in tasks if all(agent in found[task.name] for agent in agents)]
-    learners = [agent for agent in agents if agent != "random"]
-    if not shared or not learners:
-        return []
-    cpu = min(common({agent: found[task.name][agent] for agent in learners}, "cpu_seconds") for task in shared)
-    which = "all" if len(shared) == len(tasks) else "those that all agents have,"
-    lines = [
-        f"Normalised score, interquartile mean over tasks x seeds, {which} {len(shared)} of {len(tasks)} tasks, with "
-        "its 95 % interval (bootstrap, stratified by task). "
-        f"All compared pieces reached {cpu:.1f} CPU seconds of learning; "
-        "each is read at its last point at or before them.",
+def _steps_table(episodes: int, rows: Sequence[Row], races: Sequence[Race]) -> list[str]:
+    learners = [row for row in rows if any(piece.learns for piece in pieces_of([row]))]
+    head = ["task", "repeat", "env steps", "seeds", *(row.name for row in rows)]
+    head += [f"CPU s of learning: {' / '.join(row.name for row in learners)}", "TD-MPC2 at 100k, published"]
+    body = []
+    for race in races:
+        task, counts = race.task, sorted({len(entry.pieces) for entry in race.entries.values()})
+        steps = f"{race.reached:,.0f}" if race.reached < inf else NONE
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        spent = " / ".join(race.seconds(row.agent) for row in learners)
+        published = NONE if task.published is None else f"{task.published:g}"
+        values = [race.value(row.agent) for row in rows]
+        body.append([f"`{task.name}`", task.repeat, steps, seeds, *values, spent or NONE, published])
+    metrics = " or ".join(dict.fromkeys(METRICS[race.task.metric] for race in races)).capitalize()
+    return [
+        f"{metrics}, mean of {episodes} episodes: interquartile mean over seeds with its 95 % interval (bootstrap), "
+        "after the env steps (decisions x repeat) that all reached. CPU seconds are medians over seeds.",
         "",
-        f"| agent | at the env steps above | at {cpu:.1f} CPU seconds of learning |",
-        "|---|---|---|",
+        *_table(head, body),
     ]
+
+
+def _seconds_table(rows: Sequence[Row], races: Sequence[Race]) -> list[str]:
+    body = []
+    for race in races:
+        cells = [(race.value(row.agent), race.seconds(row.agent), race.off(row.agent)) for row in rows]
+        body.append([f"`{race.task.name}`", number(race.reached), *(cell for some in cells for cell in some)])
+    machines = sorted({piece.machine or "unknown" for piece in pieces_of(rows) if piece.points})
+    apart = f" They are of different machines: {'; '.join(machines)}." if len(machines) > 1 else ""
+    return [
+        f"The same for {' and '.join(row.name for row in rows)} at equal CPU seconds of learning, those that all their "
+        "pieces reached on the task. Each piece is read at its last point at or before them; beside it are the CPU "
+        f"seconds that it had there, the median over seeds, and how far off they are.{apart}",
+        "",
+        *_table(["task", "CPU s", *(cell for row in rows for cell in (row.name, "its CPU s", "off"))], body),
+    ]
+
+
+def _scores_table(rows: Sequence[Row], by_steps: Sequence[Race], by_seconds: Sequence[Race]) -> list[str]:
+    """Over the tasks that all who are compared have."""
+    columns = {"env steps": by_steps, "CPU seconds": by_seconds}
+    columns = {name: races for name, races in columns.items() if races}
+    if not columns:
+        return []
+    body = []
+    for row in rows:
+        mine = [[race.scores(row.agent) for race in races if row.agent in race.entries] for races in columns.values()]
+        body.append([row.name, *(told(Estimate.of(strata), SCORE) if strata else NONE for strata in mine)])
+    head = [f"at the {name} above, {len(races)} task{'s' * (len(races) > 1)}" for name, races in columns.items()]
+    return [
+        "Normalised score over the tasks that all compared have, interquartile mean over tasks x seeds with its 95 % "
+        "interval (bootstrap, stratified by task).",
+        "",
+        *_table(["agent", *head], body),
+    ]
+
+
+def _priors_table(rows: Sequence[Row]) -> list[str]:
+    """Planners at their last points, where a policy prior was judged beside them."""
+    body = []
+    for row in rows:
+        gains = []
+        for entry in row.entries.values():
+            task = entry.task
+            if pairs := [pair for piece in entry.pieces if (pair := paired(piece))]:
+                planner, prior, gain = (Estimate.of([values]) for values in zip(*pairs, strict=True))
+                gains.append([gain / (task.reference - task.floor) for _, _, gain in pairs])
+                cells = [told(planner, form(task)), told(prior, form(task)), told(gain, form(task), "+")]
+                body.append([row.name, f"`{task.name}`", len(pairs), *cells])
+        if len(gains) > 1:
+            body.append([row.name, "all, normalised score", "", "", "", told(Estimate.of(gains), SCORE, "+")])
+    if not body:
+        return []
+    return [
+        "The planner beside its own policy prior, the same weights on the same episodes, at the last point: means of "
+        "the episodes that are void for neither, and their difference; interquartile mean over seeds.",
+        "",
+        *_table(["agent", "task", "seeds", "planner", "prior alone", "planner - prior"], body),
+    ]
+
+
+def paired(piece: Piece) -> tuple[float, float, float] | None:
+    """Means of the planner, of its prior, and their difference, over the episodes that both have; None without any."""
+    point = piece.at()
+    if point is None or point.prior is None:
+        return None
+    planner, prior = (dict(zip(one.seeds, one.values(piece.task), strict=True)) for one in (point.judged, point.prior))
+    if not (both := planner.keys() & prior.keys()):
+        return None
+    means = [fmean(values[seed] for seed in both) for values in (planner, prior)]
+    return means[0], means[1], means[0] - means[1]
+
+
+def _notes(standing: Standing, agents: Sequence[str], faults: Mapping[Path, Sequence[str]]) -> Iterator[str]:
+    yield from (f"- {note}" for note in standing.notes)
+    there = {row.agent for row in standing.rows}
     for agent in agents:
-        cells = []
-        for axis in ("steps", "cpu_seconds"):
-            strata = []
-            for task in shared:
-                limit = steps[task.name] if axis == "steps" else cpu
-                at = [point(piece, axis, limit)["returns"] for piece in found[task.name][agent]]
-                strata.append([[task.score(float(np.mean(returns)))] for returns in at])
-            cells.append(estimate(strata, 3))
-        lines.append(_row([called(agent), *cells]))
-    return lines
+        if agent not in there:
+            yield f"- Not shown: {called(agent)} has no result that may stand beside these."
+    for path, some in faults.items():
+        yield f"- Left out: {path.name}: {'; '.join(some)}."
 
 
-def _priors(found: Pieces, tasks: list[Task]) -> list[str]:
-    """Ours at its last point: the planner against its own policy prior, the same weights and starts.
-
-    Starts that were void for the one or the other are left out for both.
-    """
-    lines = ["| task | env steps | ours, planner | its prior alone | planner - prior |", "|---|---|---|---|---|"]
-    for task in tasks:
-        last = [piece["points"][-1] for piece in found[task.name].get("ours", [])]
-        last = [one for one in last if "prior" in one and set(one["seeds"]) & set(one["prior"]["seeds"])]
-        if last:
-            runs = [_paired(one) for one in last]  # one seed's: planner, prior, gain
-            steps = sorted({one["steps"] for one in last})
-            told = " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
-            lines.append(_row([f"`{task.name}`", told, *(estimate([list(some)]) for some in zip(*runs, strict=True))]))
-    return lines if len(lines) > 2 else []
-
-
-def _paired(point: Piece) -> list[list[float]]:
-    """The returns of the planner, of its prior, and their differences, over the seeds that both have."""
-    planned, reflex = (dict(zip(one["seeds"], one["returns"], strict=True)) for one in (point, point["prior"]))
-    pairs = [(planned[seed], reflex[seed]) for seed in planned if seed in reflex]
-    return [[a for a, _ in pairs], [b for _, b in pairs], [a - b for a, b in pairs]]
-
-
-def _head(pieces: list[Piece]) -> Iterator[str]:
-    begun = [piece for piece in pieces if piece["points"]]
-    episodes = sorted({piece["settings"]["episodes"] for piece in begun})
-    yield (
-        f"Return, interquartile mean over seeds x {' or '.join(map(str, episodes))} episodes, with its 95 % interval "
-        "(bootstrap over seeds), after as many env steps (decisions x repeat)."
-    )
-    yield ""
-    machine = "{processor}, {cores} cores; one thread a piece"
-    yield from _groups(begun, lambda piece: machine.format(**piece["hardware"]))
-    yield from _groups(begun, lambda piece: ", ".join(f"{name} {v}" for name, v in piece["versions"].items() if v))
-    yield from _groups(begun, lambda piece: f"commit {', '.join(map(str, piece['commits']))}")
-
-
-def _groups(pieces: list[Piece], made: Callable[[Piece], str]) -> Iterator[str]:
-    """What pieces were made with, a line each; if it was not the same for all, which pieces with which."""
-    groups: dict[str, list[Piece]] = {}
-    for piece in pieces:
-        groups.setdefault(made(piece), []).append(piece)
-    for told, some in groups.items():
-        yield f"{told}  " if len(groups) == 1 else f"{told}: {_named(some)}  "
-
-
-def _warnings(found: Pieces, tasks: list[Task], agents: list[str]) -> Iterator[str]:
-    seeds = min(len(found[task.name][agent]) for task in tasks for agent in agents if agent in found[task.name])
-    if seeds < HINT:
-        yield ""
-        yield f"**Warning: as few as {seeds} seed{'s' * (seeds > 1)} an agent and task: nothing can be concluded.**"
-    elif seeds < CLAIM:
-        yield ""
-        yield f"Warning: as few as {seeds} seeds an agent and task; a claim needs at least {CLAIM}."
-
-
-def _unequal(pieces: list[Piece]) -> Iterator[str]:
-    for piece in pieces:
-        name = _named([piece])
-        if piece["status"] == FAILED:
-            got = f"counted with what it got to, {piece['points'][-1]['steps']} env steps" if piece["points"] else ""
-            yield f"- failed: {name}: {piece['reason']} ({got or 'not counted: it has no point'})"
-        elif piece["status"] != DONE:
-            yield f"- unfinished, not counted: {name}"
-        judged = [one for point in piece["points"] for one in (point, point.get("prior")) if one]
-        episodes = piece["settings"]["episodes"] * len(judged)
-        if void := episodes - sum(len(one["returns"]) for one in judged):
-            yield f"- void, their physics failed, and left out: {void} of {episodes} episodes of {name}"
-
-
-def _sources(tasks: list[Task]) -> Iterator[str]:
+def _sources(tasks: Sequence[Task]) -> Iterator[str]:
     if any(task.published is not None for task in tasks):
-        yield f"- TD-MPC2, published: {TDMPC2}."
+        yield f"- Published: {PUBLISHED}."
+    scales: dict[str, list[str]] = {}
     for task in tasks:
-        yield f"- Normalised score of `{task.name}`: 0 at {task.floor:g}, 1 at {task.reference:g} ({task.source})."
+        scale = f"0 at {task.floor:g}, 1 at {task.reference:g} ({task.source or 'bounds of the metric'})"
+        scales.setdefault(scale, []).append(f"`{task.name}`")
+    yield from (f"- Normalised score of {', '.join(names)}: {scale}." for scale, names in scales.items())
 
 
-def _row(cells: list[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+def _table(head: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
+    rows = [head, ["---"] * len(head), *body]
+    return [f"| {' | '.join(map(str, cells))} |" for cells in rows]

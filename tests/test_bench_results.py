@@ -7,11 +7,12 @@ import json
 import os
 
 import pytest
-from pieces import GIF, made_up, write
+from pieces import GIF, judged, made_up, write
 
 from ami_agent import cli
 from ami_agent.bench.results import file_name, load, read
 from ami_agent.bench.schema import LARGEST_FILE, RefusedResult
+from ami_agent.bench.suites import SUITES
 
 REACH, PENDULUM = "ami/Reach-v0", "Pendulum-v1"
 
@@ -48,6 +49,14 @@ def test_a_piece_is_read(tmp_path):
     assert (piece.agent, piece.task.name, piece.seed, piece.mujoco) == ("ours", REACH, 3, "4.0.0")
     assert piece.score() == piece.value() == 0.5 and [point.steps for point in piece.points] == [0, 10_000]
     assert piece.films == {"best": (1_003_000, GIF)} and piece.versions["python"] == "3.11.2"
+    assert piece.machine == "abacus, 2 cores" and piece.at().prior is None
+
+
+def test_a_policy_prior_is_kept_beside_its_planner(tmp_path):
+    facts = made_up("ours", REACH, 3, 0.0, 0.5)
+    facts["points"][1]["prior"] = judged(SUITES["core-v1"], SUITES["core-v1"].task(REACH), 3, 0.25)
+    [piece] = load([write(tmp_path, facts)]).pieces
+    assert piece.at().prior.value(piece.task, 20) == 0.25 and piece.score() == 0.5
 
 
 @pytest.mark.parametrize(
@@ -175,6 +184,7 @@ def test_points_beyond_the_task_do_not_count(tmp_path):
         facts["points"][k] |= {"steps": steps, "decisions": steps}
     [piece] = load([write(tmp_path, facts)]).pieces
     assert piece.score() == 0.5 and piece.score(5_000) == 0.0
+    assert piece.score(axis="cpu_seconds") == 1.0 and piece.score(99.0, "cpu_seconds") == 0.5
 
 
 def ami(capsys, *words):

@@ -1,169 +1,251 @@
-"""The report of the learning benchmark, worked by hand."""
+"""What learning curves say, worked by hand: at equal env steps and CPU seconds, planners beside priors, the figure."""
 
-import json
+from __future__ import annotations
+
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from pieces import judged, made_up, write
 
-from ami_agent.bench.suites import Task
-from ami_agent.errors import UsageError
+from ami_agent.bench.curves import learned
+from ami_agent.bench.results import load
+from ami_agent.bench.schema import EPISODES
+from ami_agent.bench.suites import SUITES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import learning  # noqa: E402
-import learning_figure  # noqa: E402
-from learning_report import called, load, report  # noqa: E402
 
-EVERY = ["ours", "sac", "ppo", "random"]
-
-
-def made_up(folder, agent, task, seed, points, status="done", **more):
-    """A file of a piece; points are (steps, cpu seconds, returns)."""
-    names = ("steps", "cpu_seconds", "returns")
-    facts = {
-        "agent": agent, "task": task, "seed": seed, "status": status, "reason": None, "commits": ["c0ffee"],
-        "settings": {"repeat": 2, "every": 10, "episodes": 2, "config": {}},
-        "points": [dict(zip(names, point, strict=True), seeds=[*range(len(point[2]))]) for point in points],
-        "versions": {"mujoco": "1"}, "hardware": {"processor": "abacus", "cores": 1}, **more,
-    }  # fmt: skip
-    facts["points"][-1].update(more.get("last", {}))
-    (folder / f"{agent}--{task.replace('/', '-')}--{seed}.json").write_text(json.dumps(facts))
+SUITE = SUITES["external-v1"]  # 10 episodes, 50,000 env steps
+CUP, REACHER = "dm_control/ball_in_cup-catch-v0", "Reacher-v5"  # of 0 to 1000, and of -42.7 to -3.281
+FAILED = {"status": "failed", "reason": "the roof fell in"}
 
 
-def prior(*returns):
-    return {"prior": {"seeds": [*range(len(returns))], "returns": returns}}
+def piece(agent, task, seed, *points, **more):
+    """Its points are env steps, CPU seconds, score."""
+    facts = made_up(agent, task, seed, *(score for _, _, score in points), suite=SUITE.name, **more)
+    for point, (steps, seconds, _) in zip(facts["points"], points, strict=True):
+        decisions = steps // facts["settings"]["repeat"]
+        point |= {"steps": steps, "decisions": decisions, "cpu_seconds": seconds, "wall_seconds": seconds}
+    return facts
 
 
-CUP = Task("dm_control/cup-v0", "control", 50, 10, 2, "return", 0.0, 1000.0, "its most", published=981)
-REACHER = Task("Reacher-v5", "control", 50, 10, 2, "return", -40.0, 0.0, "a book")
+def with_prior(facts, score):
+    """Its policy prior was judged at the last point."""
+    facts["points"][-1]["prior"] = judged(SUITE, SUITE.task(facts["task"]), facts["seed"], score)
+    return facts
+
+
+def make_void(one, k):
+    for name in EPISODES:
+        del one[name][k]
+
+
+def ours_and_sac():
+    """Of two seeds each; in Reacher SAC got to 30,000 env steps."""
+    pieces = []
+    for seed, best, reflex in ((0, 0.6, 0.5), (1, 0.8, 0.5)):
+        cup = (0, 0, 0), (10_000, 100, 0.2), (50_000, 400, best)
+        pieces += [
+            with_prior(piece("ours", CUP, seed, *cup), reflex),
+            piece("ours", REACHER, seed, (0, 0, 0), (30_000, 150, 0.5), (50_000, 300, 0.75)),
+            piece("sac", CUP, seed, (0, 0, 0), (10_000, 40, 0.4), (50_000, 200 + 10 * seed, 0.5)),
+            piece("sac", REACHER, seed, (0, 0, 0), (10_000, 60, 0.2), (30_000, 180, 0.25)),
+            piece("random", CUP, seed, (0, 0, 0.05)),
+            piece("random", REACHER, seed, (0, 0, 0)),
+        ]
+    return pieces
 
 
 @pytest.fixture
-def results(tmp_path):
-    for seed, best in enumerate((600, 800)):
-        points = [(0, 0, [0, 0]), (10, 5, [100, 300]), (20, 12, [best, best])]
-        made_up(tmp_path, "ours", CUP.name, seed, points, last=prior(best - 100, best - 300))
-        points = [(0, 0, [0, 0]), (10, 2, [400, 400]), (20, 8, [500, 500]), (30, 11, [9, 9])]
-        made_up(tmp_path, "sac", CUP.name, seed, points)
-        made_up(tmp_path, "random", CUP.name, seed, [(0, 0, [50, 50])])
-        made_up(tmp_path, "ours", REACHER.name, seed, [(0, 0, [-40, -40]), (10, 7, [-20, -20]), (20, 15, [-10, -10])])
-        made_up(tmp_path, "sac", REACHER.name, seed, [(0, 0, [-40, -40]), (10, 10, [-30, -30])])
-        made_up(tmp_path, "random", REACHER.name, seed, [(0, 0, [-40, -44])])
-    return tmp_path
+def tell(tmp_path, capsys):
+    """What is printed of pieces, and the rows of its tables, each known by a word in its head."""
+
+    def told(*pieces, agents="ours,sac,random", **options):
+        folder, picture = write(tmp_path / "results", *pieces), tmp_path / "curves.svg"
+        assert learning.main(results=folder, agents=agents, figure=picture, **options) == 0
+        text, tables = capsys.readouterr().out, {}
+        for part in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+            head, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in part.splitlines()]
+            name = next((word for word in ("repeat", "CPU s", "planner") if word in head), "score")
+            tables[name] = rows
+        return text, tables
+
+    return told
 
 
-def told(folder, agents, tasks):
-    return report(load(folder, agents, tasks), tasks, agents, folder / "a.svg")
-
-
-def rows(text):
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
-    return [{"": line[0].strip(), "cells": [cell.strip() for cell in line[1:]]} for line in lines]
-
-
-def test_the_report_has_the_numbers_worked_by_hand(results):
-    text = told(results, EVERY, [CUP, REACHER])
-    table = [row for row in rows(text) if row[""].startswith("`")]
-    # 20 env steps are what all reached: of 600, 600, 800, 800 the middle half has the mean 700
-    assert table[0]["cells"] == ["2", "20", "2", "700.0 (600.0 to 800.0)", "500.0 (500.0 to 500.0)",
-                                 "50.0 (50.0 to 50.0)", "12 / 8", "981"]  # fmt: skip
-    # SAC got to 10 only, so that is where they are compared
-    assert table[1]["cells"][1] == "10" and table[1]["cells"][3:] == [
-        "-20.0 (-20.0 to -20.0)", "-30.0 (-30.0 to -30.0)", "-42.0 (-42.0 to -42.0)", "7 / 10", "-",
+def test_equal_env_steps_worked_by_hand(tell):
+    text, tables = tell(*ours_and_sac())
+    cup, reacher = tables["repeat"]
+    assert cup == [
+        f"`{CUP}`", "4", "50,000", "2", "700 (600 to 800)", "500 (500 to 500)", "50 (50 to 50)", "400 / 205", "981",
     ]  # fmt: skip
-    assert table[2]["cells"] == ["20", "700.0 (600.0 to 800.0)", "500.0 (400.0 to 600.0)", "200.0 (200.0 to 200.0)"]
-    scores = {row[""]: row["cells"] for row in rows(text)}
-    # cup 0.6, 0.8, reacher (-20 + 40) / 40 twice: of 0.5, 0.5, 0.6, 0.8 the middle two
-    assert scores["ours"][0].startswith("0.550 (")
-    # all reached 10 CPU seconds: ours 200 / 1000 and 0.5; SAC 0.5 and 0.25
-    assert "reached 10.0 CPU seconds of learning; each is read at its last point at or before them" in text
-    assert [scores[name][1] for name in ("ours", "SB3 SAC", "random")] == [
-        "0.350 (0.350 to 0.350)", "0.375 (0.375 to 0.375)", "0.000 (0.000 to 0.000)",
+    # SAC got to 30,000, so that is where they are compared, and what it took until there
+    assert reacher[2:4] == ["30,000", "2"] and reacher[7:] == ["150 / 180", "-"]
+    assert reacher[4:7] == ["-22.99 (-22.99 to -22.99)", "-32.85 (-32.85 to -32.85)", "-42.70 (-42.70 to -42.70)"]
+    # ours 0.6 0.8 0.5 0.5, SAC 0.5 0.5 0.25 0.25, random 0.05 0.05 0 0: of each the middle two
+    assert [(row[0], row[1][:6]) for row in tables["score"]] == [
+        ("ours", "0.550 "), ("SB3 SAC", "0.375 "), ("random", "0.025 "),
     ]  # fmt: skip
-    assert "**Warning: as few as 2 seeds" in text and "abacus" in text and "c0ffee" in text and "a book" in text
+    assert "Judged early: SB3 SAC on Reacher-v5, seed 0, after 30,000 of 50,000 env steps." in text
+    assert "**Warning: as few as 2 seeds an agent and task; a claim needs at least 5.**" in text
 
 
-def test_what_failed_counts_and_what_is_unfinished_does_not(results):
-    made_up(results, "ours", CUP.name, 2, [(0, 0, [0, 0]), (10, 9, [8, 8])], "failed", reason="the roof fell in")
-    made_up(results, "ours", CUP.name, 3, [(0, 0, [0, 0])], "unfinished")
-    text = told(results, ["ours", "sac"], [CUP])
-    assert rows(text)[1]["cells"][3].startswith("502.0 (")  # 8, 600, 600, 800: one of six is cut off either end
-    assert "failed: ours on `dm_control/cup-v0`, seed 2: the roof fell in (counted with what it got to, 10 env" in text
-    assert "unfinished, not counted: ours on `dm_control/cup-v0`, seed 3" in text
+def test_equal_cpu_seconds_are_those_that_all_reached_on_the_task(tell):
+    text, tables = tell(*ours_and_sac())
+    cup, reacher = tables["CPU s"]
+    # 200, which the quickest seed of SAC took: its other one is read at 40, ours at 100
+    assert cup[1:] == ["200", "200 (200 to 200)", "100", "-50 %", "450 (400 to 500)", "120", "-40 %"]
+    assert reacher[1] == "180" and (*reacher[3:5], *reacher[6:]) == ("150", "-17 %", "180", "+0 %")
+    # ours 0.2 0.2 0.5 0.5, SAC 0.5 0.4 0.25 0.25
+    assert [row[2][:6] for row in tables["score"]] == ["0.350 ", "0.325 ", "-"]
+    assert "different machines" not in text
 
 
-def test_pieces_of_different_settings_are_not_compared(results):
-    where = "ours on `dm_control/cup-v0`, seed 0 and SB3 SAC on `dm_control/cup-v0`, seed 7 cannot be compared: "
-    for package in ("mujoco", "torch", "dm-control"):
-        versions = {"mujoco": "1", package: "2"}
-        made_up(results, "sac", CUP.name, 7, [(0, 0, [0, 0])], versions=versions)
-        with pytest.raises(UsageError, match=f"{where}{package} .* and 2; move"):
-            load(results, ["ours", "sac"], [CUP])
+def test_by_cpu_seconds_curves_are_read_beyond_the_suite(tell):
+    longer = piece("sac", CUP, 0, (0, 0, 0), (50_000, 200, 0.5), (100_000, 400, 0.9))
+    _, tables = tell(piece("ours", CUP, 0, (0, 0, 0), (50_000, 400, 0.6)), longer, agents="ours,sac")
+    assert tables["repeat"][0][2:7] == ["50,000", "1", "600", "500", "400 / 200"]
+    assert tables["CPU s"][0][1:] == ["400", "600", "400", "+0 %", "900", "400", "+0 %"]
 
 
-def test_only_baselines_need_the_same_version_of_theirs(results):
-    other = {"mujoco": "1", "stable-baselines3": "2"}
-    made_up(results, "ours", CUP.name, 7, [(0, 0, [0, 0])], versions=other)
-    assert load(results, ["ours", "sac"], [CUP])
-    made_up(results, "sac", CUP.name, 7, [(0, 0, [0, 0])], versions=other)
-    with pytest.raises(UsageError, match="stable-baselines3 None and 2"):
-        load(results, ["ours", "sac"], [CUP])
+def test_a_planner_is_paired_with_its_prior(tell):
+    _, tables = tell(*ours_and_sac())
+    [row] = tables["planner"]  # 600 - 500, 800 - 500
+    assert row == ["ours", f"`{CUP}`", "2", "700 (600 to 800)", "500 (500 to 500)", "+200 (+100 to +300)"]
 
 
-def test_which_pieces_are_of_which_machine_and_commit_is_told(results):
-    hardware = {"processor": "quill", "cores": 2}
-    for seed in (7, 8):
-        made_up(results, "sac", CUP.name, seed, [(0, 0, [0, 0])], hardware=hardware, commits=["c0ffee", "beef"])
-    lines = told(results, ["ours", "sac"], [CUP]).splitlines()
-    cup = "`dm_control/cup-v0`"
-    old, new = f"ours on {cup}, seeds 0, 1; SB3 SAC on {cup}, seeds 0, 1  ", f"SB3 SAC on {cup}, seeds 7, 8  "
-    assert f"abacus, 1 cores; one thread a piece: {old}" in lines
-    assert f"quill, 2 cores; one thread a piece: {new}" in lines
-    assert f"commit c0ffee: {old}" in lines and f"commit c0ffee, beef: {new}" in lines
-    assert "mujoco 1  " in lines
+def test_void_episodes_count_as_the_floor_and_in_no_pair(tell):
+    facts = with_prior(piece("ours", CUP, 0, (0, 0, 0), (50_000, 9, 0.5)), 0.5)
+    point = facts["points"][-1]
+    point["returns"] = [1000.0, *range(10, 100, 10)]
+    point["prior"]["returns"] = [0.0, 1000.0, *[5.0] * 8]
+    make_void(point, 0)
+    make_void(point["prior"], 1)
+    text, tables = tell(facts, agents="ours")
+    assert tables["repeat"][0][4] == "45"  # 10, ..., 90 of ten
+    assert tables["planner"][0][3:] == ["55", "5", "+50"]  # of 20, ..., 90 and 5, ..., 5
+    assert "Void: the physics failed in 1 of 10 episodes of ours on ball_in_cup-catch-v0, seed 0" in text
 
 
-def test_void_episodes_are_told_and_pairs_are_of_one_start(results):
-    made_up(results, "ours", CUP.name, 1, [(0, 0, [0, 0]), (20, 12, [800])], last={"seeds": [1], **prior(0, 500)})
-    text = told(results, ["ours"], [CUP])
-    assert "left out: 1 of 6 episodes of ours on `dm_control/cup-v0`, seed 1" in text
-    # pairs 600 - 500, 600 - 300, and 800 - 500 of the start that was void for the planner alone
-    assert rows(text)[-1]["cells"][1:] == ["666.7 (600.0 to 800.0)", "433.3 (400.0 to 500.0)", "233.3 (200.0 to 300.0)"]
+def test_priors_of_all_tasks_are_told_together(tell):
+    pieces = [with_prior(piece("ours", CUP, seed, (0, 0, 0), (50_000, 9, 0.5)), 0.4) for seed in (0, 1)]
+    pieces += [with_prior(piece("ours", REACHER, seed, (0, 0, 0), (50_000, 9, 0.5)), 0.2) for seed in (0, 1)]
+    assert tell(*pieces)[1]["planner"][-1][1:] == ["all, normalised score", "", "", "", "+0.200 (+0.200 to +0.200)"]
 
 
-def test_the_figure_is_drawn(results):
-    made_up(results, "ours", CUP.name, 2, [(0, 0, [0, 0])], "failed", reason="the roof fell in")
-    told(results, ["ours", "sac", "random"], [CUP, REACHER])
-    root = ElementTree.parse(results / "a.svg").getroot()
+def test_what_failed_counts_and_what_is_unfinished_does_not(tell):
+    pieces = [piece("ours", CUP, seed, (0, 0, 0), (50_000, 400, 0.6)) for seed in (0, 1)]
+    pieces.append(piece("ours", CUP, 2, (0, 0, 0), (10_000, 90, 0.1), **FAILED))
+    pieces.append(piece("ours", CUP, 3, **FAILED))
+    pieces.append(piece("ours", CUP, 4, (0, 0, 0.9), status="unfinished"))
+    text, tables = tell(*pieces)
+    # 600 600 100 0: what failed does not say how far all got, and what it had is read
+    assert tables["repeat"][0][2:5] == ["50,000", "4", "350 (0 to 600)"]
+    for note in (
+        "- Failed: ours on ball_in_cup-catch-v0, seed 2: the roof fell in (counted with what it got to, 10,000 env",
+        "- Failed: ours on ball_in_cup-catch-v0, seed 3: the roof fell in (counted as the floor).",
+        "- Unfinished, not counted: ours on ball_in_cup-catch-v0, seed 4.",
+        "- Not shown: SB3 SAC has no result that may stand beside these.",
+    ):
+        assert note in text
+
+
+def test_one_seed_gives_no_interval(tell):
+    text, tables = tell(*(facts for facts in ours_and_sac() if facts["seed"] == 0))
+    assert tables["repeat"][0][4:7] == ["600", "500", "50"] and tables["planner"][0][3:] == ["600", "500", "+100"]
+    assert [row[1] for row in tables["score"]] == ["0.550", "0.375", "0.025"]
+    assert "as few as 1 seed an agent" in text
+
+
+def test_what_an_agent_lacks_is_left_out_of_scores_alone(tell):
+    some = [facts for facts in ours_and_sac() if (facts["agent"], facts["task"]) != ("sac", CUP)]
+    text, tables = tell(*some)
+    assert tables["repeat"][0][5] == "-" and tables["repeat"][0][7] == "400 / -"
+    assert len(tables["CPU s"]) == 1 and [row[1][:5] for row in tables["score"]] == ["0.500", "0.250", "0.000"]
+    assert "at the env steps above, 1 task |" in text
+    assert "- Not ranked: SB3 SAC has no result on ball_in_cup-catch-v0." in text
+
+
+def test_other_versions_of_mujoco_are_not_compared(tell):
+    pieces = ours_and_sac()
+    for facts in pieces:
+        if facts["agent"] == "sac":
+            facts["versions"]["mujoco"] = "3.9.0"
+    text, tables = tell(*pieces)
+    assert "- Not ranked with the others, made with MuJoCo 3.9.0: SB3 SAC." in text
+    assert [row[0] for row in tables["score"]] == ["ours", "random"] and "CPU s" not in tables
+    assert tables["repeat"][1][2] == "50,000"  # SAC has no say in how far they got
+
+
+def test_what_was_made_with_what_is_told(tell):
+    pieces = ours_and_sac()
+    alike, _ = tell(*pieces)
+    assert alike.startswith("- abacus, 2 cores\n- python 3.11.2, ami-agent 0.1.0, mujoco 4.0.0,")
+    for facts in pieces:
+        if facts["seed"] == 1 and facts["agent"] != "random":
+            facts["hardware"]["processor"], facts["commits"] = "quill", ["c0ffee", "beef" * 10]
+    del pieces[1]["points"][1:], pieces[1]["hardware"]["gpu"]
+    pieces[1] |= FAILED
+    pieces[1]["hardware"]["processor"] = "quill"
+    lines = tell(*pieces)[0].splitlines()
+    first = "ours on ball_in_cup-catch-v0, seed 0; SB3 SAC, seed 0; random, seeds 0, 1"
+    second = "ours on ball_in_cup-catch-v0, seed 1; ours on Reacher-v5, seeds 0, 1; SB3 SAC, seed 1"
+    assert lines[:2] == [f"- abacus, 2 cores: {first}", f"- quill, 2 cores: {second}"]
+    assert lines[3:5] == [
+        "- commit c0ffee: ours, seed 0; SB3 SAC, seed 0; random, seeds 0, 1",
+        "- commit c0ffee, beefbeef: ours, seed 1; SB3 SAC, seed 1",
+    ]
+    assert any("of different machines: abacus, 2 cores; quill, 2 cores." in line for line in lines)
+
+
+def test_other_suites_are_read_and_damaged_files_told(tell, tmp_path):
+    made = [made_up("ours", "ami/Reach-v0", seed, 0.0, 0.95) for seed in (0, 1)]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "odd.json").write_text("{}")
+    text, tables = tell(*made, suite="core-v1", agents="ours")
+    assert tables["repeat"][0][4] == "95 % (95 % to 95 %)"
+    assert text.count("Share of episodes that succeed, mean of 20 episodes") == 1
+    assert "- Left out: odd.json: missing: format, suite" in text
+    assert "- Normalised score of `ami/Reach-v0`: 0 at 0, 1 at 1" in text
+
+
+def test_the_figure_has_every_agent_on_both_axes(tell, tmp_path):
+    tell(*ours_and_sac())
+    root = ElementTree.parse(tmp_path / "curves.svg").getroot()
     space = "{http://www.w3.org/2000/svg}"
     paths = [path.get("d") for path in root.iter(f"{space}path")]
     assert len(paths) == 2 * 2 * 3 * 2  # axes x tasks x agents x (band and line)
     assert not re.search("nan|inf", "".join(paths))
-    assert paths[1].count(",") == 3  # ours at the cup: one that failed does not cut the others short
-    assert {"cup-v0", "Reacher-v5", "SB3 SAC"} <= {text.text for text in root.iter(f"{space}text")}
+    assert {"ball_in_cup-catch-v0", "Reacher-v5", "SB3 SAC"} <= {text.text for text in root.iter(f"{space}text")}
+    assert {"c0", "c1", "floor"} == {group.get("class") for group in root.iter(f"{space}g")}
 
 
-def test_a_curve_is_of_pieces_that_got_there_and_its_band_of_their_interquartile_means():
-    def piece(status, *points):
-        return {"status": status, "points": [{"steps": steps, "returns": returns} for steps, returns in points]}
-
-    done = piece("done", (0, [0] * 4), (10, [0, 10, 20, 990])), piece("done", (0, [0] * 4), (12, [30, 30, 30, 30]))
-    failed = piece("failed", (0, [0] * 4))
-    (first, last) = learning_figure._curve([*done, failed], "steps", 100).tolist()
-    assert first == [0, 0, 0, 0]
-    assert last == [11, 15, 0, 30]  # of 0 five times, 10, 20, 30 four times, 990: the middle six, 0 0 10 20 30 30
-    longer = piece("failed", *[(k, [k]) for k in range(3)])
-    assert learning_figure._curve([failed, longer], "steps", 9)[:, 0].tolist() == [0, 1, 2]
+def test_a_curve_is_of_seeds_that_got_there(tmp_path):
+    pieces = [piece("ours", CUP, 0, (0, 0, 0), (10_000, 40, 0.2)), piece("ours", CUP, 1, (0, 0, 0), (12_000, 60, 0.6))]
+    pieces.append(piece("ours", CUP, 2, (0, 0, 0.1), **FAILED))
+    found = load([write(tmp_path, *pieces)]).pieces
+    assert learned(found, "steps").tolist() == [[0, pytest.approx(100 / 3), 0, 100], [11_000, 300, 100, 600]]
+    assert learned(found, "cpu_seconds")[:, 0].tolist() == [0, 50]
+    longer = load([write(tmp_path / "longer", piece("sac", CUP, 0, (0, 0, 0), (50_000, 9, 0), (90_000, 20, 0)))]).pieces
+    assert [learned(longer, axis)[-1, 0] for axis in ("steps", "cpu_seconds")] == [50_000, 20]
 
 
-def test_nothing_there_is_said(tmp_path):
-    assert told(tmp_path, ["ours"], [CUP]) == "no pieces are there yet"
+def test_nothing_at_its_end_is_said(tell, tmp_path):
+    text, tables = tell(piece("ours", CUP, 0, (0, 0, 0), status="unfinished"))
+    assert text.startswith("No piece is at its end yet.") and "Unfinished, not counted: ours" in text
+    assert not tables and not (tmp_path / "curves.svg").exists()
 
 
-def test_wrong_names_and_numbers_are_refused():
-    for wrong in ({"tasks": "chess"}, {"agents": "ours,dreamer"}, {"seeds": "-1"}, {"episodes": 0}, {"steps": 15_000}):
-        assert learning.main(**wrong) == 2
-    assert called("ours-no-planner") == "ours, no planner" and called("sac") == "SB3 SAC"
+def test_wrong_names_are_refused(tmp_path, capsys):
+    folder = write(tmp_path / "results", piece("ours", CUP, 0, (0, 0, 0)))
+    for wrong, said in (
+        ({"suite": "core-v9"}, "no suite 'core-v9'"),
+        ({"suite": "core-v1"}, "has no results of ours,sac,ppo,random in core-v1"),
+        ({"results": tmp_path / "no"}, "is not there"),
+    ):
+        assert learning.main(**{"results": folder, "figure": tmp_path / "no.svg", **wrong}) == 2
+        assert said in capsys.readouterr().err

@@ -15,6 +15,7 @@ from ami_agent.evaluation.statistics import interquartile_mean
 SIZE = 300, 200  # of a panel, margins and all
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34  # margins in it
 COLOURS = 10  # agents told apart by colour
+AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
 CSS = """
 .c0 { --c: #d9480f } .c1 { --c: #1c6fc4 } .c2 { --c: #2b8a3e } .c3 { --c: #8250c4 } .c4 { --c: #a77b06 }
 .c5 { --c: #0c8599 } .c6 { --c: #c2255c } .c7 { --c: #6a7d1c } .c8 { --c: #8a5a3c } .c9 { --c: #4c5fd7 }
@@ -41,13 +42,13 @@ class Series:
 
 
 def learned(pieces: Sequence[Piece], axis: str) -> np.ndarray:
-    """An agent's curve on a task: rows of x, `steps` or `cpu_seconds` (the median over seeds), the interquartile mean
-    over seeds of the task's metric, and the least and the greatest of one seed; as long as the curves of all seeds go.
+    """An agent's curve on a task: rows of x along one of `AXES` (the median over seeds), the interquartile mean over
+    seeds of the task's metric, and the least and the greatest of one seed; as long as the curves of all seeds go.
 
     A seed that failed keeps its last value and has no say in x. Empty where no piece has a point.
     """
     suite, task = pieces[0].suite, pieces[0].task
-    kept = [(piece.within, piece.failed) for piece in pieces if piece.within]
+    kept = [(points, piece.failed) for piece in pieces if (points := piece.along(axis))]
     if not kept:
         return np.empty((0, 4))
     curves = [points for points, _ in kept]

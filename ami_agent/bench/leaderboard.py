@@ -26,7 +26,6 @@ from ami_agent.evaluation.statistics import performance_profile, probability_of_
 from ami_agent.files import write_bytes
 
 PUBLISHED = "TD-MPC2's own runs at 100k env steps with action repeat 2 (Hansen et al., ICLR 2024)"
-AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
 THRESHOLDS = np.linspace(0, 1, 51)
 PROFILE = 460, 300  # pixels of its chart
 MOST_FILMS = 24 << 20  # bytes of moving pictures on a page
@@ -124,7 +123,7 @@ class View:
     def _panel(self, task: Task) -> Panel:
         charts = {}
         metric = "share of episodes that succeed" if task.metric == "success" else "return"
-        for axis, label in AXES.items():
+        for axis, label in curves.AXES.items():
             found = [(row, curves.learned(entry.pieces, axis)) for what, row, entry in self.entries if what == task]
             series = [curves.Series(row.name, self.styles[row.agent], rows) for row, rows in found if len(rows)]
             bounds = (0.0, 1.0) if task.metric == "success" else None
@@ -185,12 +184,9 @@ def _made(row: Row) -> Made:
 
 def _circumstances(piece: Piece) -> str:
     """Versions, machine and commit."""
-    told = [f"{name} {version}" for name, version in piece.versions.items()]
-    if "processor" in piece.hardware:
-        told.append(f"{piece.hardware['processor']}, {piece.hardware.get('cores', '?')} cores")
-    if "gpu" in piece.hardware:
-        told.append(piece.hardware["gpu"])
-    return "; ".join([*told, *(f"commit {commit[:12]}" for commit in piece.commits)])
+    versions = [f"{name} {version}" for name, version in piece.versions.items()]
+    commits = [f"commit {commit[:12]}" for commit in piece.commits]
+    return "; ".join(filter(None, [*versions, piece.machine, *commits]))
 
 
 def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> str:
@@ -209,7 +205,7 @@ def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> s
         abilities=ABILITIES,
         claim=CLAIM,
         headline=HEADLINE,
-        axes=AXES,
+        axes=curves.AXES,
         number=number,
         shown=shown,
         bar=bar,

@@ -32,9 +32,13 @@ class Judged:
     costs: tuple[float, ...]
     lengths: tuple[int, ...]  # decisions
 
+    def values(self, task: Task) -> Sequence[float]:
+        """Of the task's metric, one an episode."""
+        return self.returns if task.metric == "return" else [float(bool(told)) for told in self.successes]
+
     def value(self, task: Task, episodes: int) -> float:
         """Mean of the task's metric over as many episodes; void ones have the value of the floor."""
-        values = self.returns if task.metric == "return" else [float(bool(told)) for told in self.successes]
+        values = self.values(task)
         return (sum(values) + (episodes - len(values)) * task.floor) / episodes
 
 
@@ -44,6 +48,7 @@ class Point:
     cpu_seconds: float
     wall_seconds: float
     judged: Judged
+    prior: Judged | None = None  # the policy prior alone, with the same weights on the same episodes
 
 
 @dataclass(frozen=True)
@@ -82,26 +87,35 @@ class Piece:
     def learns(self) -> bool:
         return any(point.steps for point in self.points)
 
-    @property
-    def within(self) -> tuple[Point, ...]:
-        """The points within the task's env steps, which are those that count."""
+    def along(self, axis: str) -> tuple[Point, ...]:
+        """The points that count: by `steps` those within the task's env steps, by `cpu_seconds` all."""
+        if axis != "steps":
+            return self.points
         return tuple(point for point in self.points if point.steps <= self.task.steps * LATE)
 
-    def at(self, steps: float = math.inf) -> Point | None:
-        """The last of them within so many env steps, too; None where a fault left none."""
-        return next((point for point in reversed(self.within) if point.steps <= steps), None)
+    def at(self, limit: float = math.inf, axis: str = "steps") -> Point | None:
+        """The last of them within a limit, too; None where a fault left none."""
+        return next((point for point in reversed(self.along(axis)) if getattr(point, axis) <= limit), None)
 
-    def value(self, steps: float = math.inf) -> float:
+    def value(self, limit: float = math.inf, axis: str = "steps") -> float:
         """Of the task's metric at that point; the floor where there is none."""
-        point = self.at(steps)
+        point = self.at(limit, axis)
         return self.task.floor if point is None else point.judged.value(self.task, self.suite.episodes)
 
-    def score(self, steps: float = math.inf) -> float:
-        return self.task.score(self.value(steps))
+    def score(self, limit: float = math.inf, axis: str = "steps") -> float:
+        return self.task.score(self.value(limit, axis))
 
     @property
     def mujoco(self) -> str:
         return self.versions.get("mujoco", "")
+
+    @property
+    def machine(self) -> str:
+        """Processor and GPU, as far as they are told."""
+        told = {name: self.hardware[name] for name in ("processor", "gpu") if name in self.hardware}
+        if "processor" in told:
+            told["processor"] += f", {self.hardware.get('cores', '?')} cores"
+        return "; ".join(told.values())
 
 
 @dataclass(frozen=True)
@@ -144,8 +158,12 @@ def read(path: Path) -> Piece:
 
 
 def _point(facts: dict[str, Any]) -> Point:
-    judged = Judged(*(tuple(facts[name]) for name in EPISODES))
-    return Point(facts["steps"], facts["cpu_seconds"], facts["wall_seconds"], judged)
+    prior = _judged(facts["prior"]) if "prior" in facts else None
+    return Point(facts["steps"], facts["cpu_seconds"], facts["wall_seconds"], _judged(facts), prior)
+
+
+def _judged(facts: dict[str, Any]) -> Judged:
+    return Judged(*(tuple(facts[name]) for name in EPISODES))
 
 
 def files_of(paths: Iterable[Path]) -> list[Path]:

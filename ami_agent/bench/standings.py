@@ -70,8 +70,8 @@ class Entry:
     def seeds(self) -> list[int]:
         return [piece.seed for piece in self.pieces]
 
-    def scores(self, steps: float = np.inf) -> list[float]:
-        return [piece.score(steps) for piece in self.pieces]
+    def scores(self, limit: float = np.inf, axis: str = "steps") -> list[float]:
+        return [piece.score(limit, axis) for piece in self.pieces]
 
     @cached_property
     def score(self) -> Estimate:
@@ -84,16 +84,15 @@ class Entry:
         bounds = (self.score.mean, self.score.low, self.score.high)
         return Estimate(*(None if s is None else self.task.floor + s * width for s in bounds))  # type: ignore[arg-type]
 
-    def spent(self, name: str) -> float:
+    def spent(self, name: str, limit: float = np.inf, axis: str = "steps") -> float:
         """Median over seeds of `steps`, `cpu_seconds` or `wall_seconds` at the point that is judged."""
-        points = [piece.at() for piece in self.pieces]
+        points = [piece.at(limit, axis) for piece in self.pieces]
         return median(getattr(point, name) for point in points if point) if any(points) else 0.0
 
-    @property
-    def whole(self) -> float:
-        """How many env steps all of its pieces learned that did not fail; infinite for those that do not learn."""
-        points = [piece.at() for piece in self.pieces if piece.learns and not piece.failed]
-        return min((point.steps for point in points if point), default=np.inf)
+    def reached(self, axis: str = "steps") -> float:
+        """How far all of its pieces learned that did not fail; infinite for those that do not learn."""
+        points = [piece.at(axis=axis) for piece in self.pieces if piece.learns and not piece.failed]
+        return min((getattr(point, axis) for point in points if point), default=np.inf)
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def _gain(ours: Row, theirs: Row, ability: str) -> Gain | None:
 
 def shared_scores(one: Entry, other: Entry) -> tuple[list[float], list[float]]:
     """Of both, at equal env steps: where the one that learned for less ended, give or take the end of a stretch."""
-    limit = min(one.whole, other.whole) * LATE
+    limit = min(one.reached(), other.reached()) * LATE
     return one.scores(limit), other.scores(limit)
 
 
