@@ -82,8 +82,9 @@ class Landmarks:
         """One set out from a landmark and did not get to a place (G,): from around here no way leads there any more,
         and one that was gone costs more."""
         left = self.places[start]
-        if not self._failed(left, place):
-            self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
+        failure = np.concatenate([left, place])
+        if not (np.linalg.norm(self.failures - failure, axis=1) <= self.spacing / 10).any():
+            self.failures = np.concatenate([self.failures, failure[None]])
         around = self._away(left) <= self.reach / 2
         there = np.linalg.norm(self._rings() - place, axis=2) <= self.reach / 2
         self._frontier.view[around[:, None] & there] = np.inf
