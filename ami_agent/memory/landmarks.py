@@ -9,7 +9,8 @@ that lead where nobody has been, is what makes it explore.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -60,7 +61,7 @@ class Landmarks:
     @property
     def ways(self) -> dict[tuple[int, int], float]:
         """From landmark to landmark: what it costs."""
-        return {way: cost for way, cost in (self._seen | self._gone).items() if np.isfinite(cost)}
+        return self._seen | self._gone
 
     def see(self, senses: Senses, sought: np.ndarray | None = None) -> int:
         """The landmark that stands for a moment, each (*shape,): that nearest to it or, if this is where a place was
@@ -131,7 +132,7 @@ class Landmarks:
         """A new landmark, and the ways to it from those near it."""
         index, near = len(self), np.flatnonzero(self._away(place) <= self.reach)
         back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
-        self._seen |= {(other, index): cost for other, cost in zip(near.tolist(), back, strict=True)}
+        self._note(((other, index) for other in near.tolist()), back)
         for name, value in senses.items():
             self._senses.setdefault(name, Rows(value.shape, value.dtype)).append(value[None])
         self._places.append(place[None])
@@ -148,8 +149,15 @@ class Landmarks:
         ends = np.concatenate([self._rings()[at], self.places[near]])
         cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends)
         self._frontier.view[at] = cost[: len(self._ring)]
-        for end, seen in zip(near.tolist(), cost[len(self._ring) :], strict=True):
-            self._seen[at, end] = seen
+        self._note(((at, end) for end in near.tolist()), cost[len(self._ring) :])
+
+    def _note(self, ways: Iterable[tuple[int, int]], costs: np.ndarray) -> None:
+        """Ways as they are seen now; those of infinite cost are none."""
+        for way, cost in zip(ways, costs.tolist(), strict=True):
+            if math.isfinite(cost):
+                self._seen[way] = cost
+            else:
+                self._seen.pop(way, None)
 
     def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Costs of ways from moments at (n, G) or (G,) to (n, G); infinite if too long, if something is in between, or
@@ -172,11 +180,11 @@ class Landmarks:
     def _onward(self, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
         """The place (G,) to go to first from a landmark, if leaving each of them costs (n,) and leads to (n, G); None
         where there is no way."""
-        last, n = np.flatnonzero(np.isfinite(cost)), len(self)
-        start, end, length = np.array([(*way, cost) for way, cost in self.ways.items()], np.float64).reshape(-1, 3).T
+        last, n, ways = np.flatnonzero(np.isfinite(cost)), len(self), self.ways
+        start, end = np.fromiter(itertools.chain.from_iterable(ways), np.int64, 2 * len(ways)).reshape(-1, 2).T
         ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
-        lengths = np.append(length, cost[last])
-        back = csr_array((lengths, (ends.astype(int), starts.astype(int))), shape=(n + 1, n + 1))
+        lengths = np.append(np.fromiter(ways.values(), np.float64, len(ways)), cost[last])
+        back = csr_array((lengths, (ends, starts)), shape=(n + 1, n + 1))
         onward = int(dijkstra(back, indices=n, return_predecessors=True)[1][at])
         if onward < 0:
             return None
