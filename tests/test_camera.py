@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from ami_envs.senses.camera import GROUPS, Frame, RayCamera, checker
+from ami_envs.senses.camera import FREE, GROUPS, Frame, RayCamera, checker
 
 SCENE = """
 <mujoco>
@@ -65,6 +65,24 @@ def test_sphere_straight_ahead() -> None:
     assert frame.geom_id[32, 32] == model.geom("ball").id
     assert frame.rgb[32, 32, 0] > 2 * frame.rgb[32, 32, 1]
     assert frame.depth[0, 0, 0] == pytest.approx(2.25, abs=1e-6)  # planar: the floor is as far in a corner as below
+
+
+def test_without_a_camera_the_whole_is_seen_as_by_mujocos_viewer() -> None:
+    view = '<visual><global azimuth="140" elevation="-35" fovy="50"/></visual>'
+    body = f"<worldbody>{FLOOR}<body pos='.3 -.2 .1'>{BALL}</body></worldbody>"
+    model = mujoco.MjModel.from_xml_string(f"<mujoco><statistic extent='2' center='.3 -.2 .1'/>{view}{body}</mujoco>")
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = RayCamera(model, FREE, 65, 65)
+    frame = camera.render(data)
+    drawn, eye = mujoco.MjvScene(model, 9), mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(model, eye)
+    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, eye, mujoco.mjtCatBit.mjCAT_ALL, drawn)
+    place, axes = camera._pose(data)
+    left, right = drawn.camera
+    assert np.allclose((left.pos + right.pos) / 2, place, atol=1e-5)
+    assert np.allclose(left.forward, -axes[:, 2], atol=1e-6) and np.allclose(left.up, axes[:, 1], atol=1e-6)
+    assert frame.geom_id[32, 32] == model.geom("ball").id, "the centre of the model is in the middle"
 
 
 def test_tilted_wall_has_planar_depth() -> None:
@@ -176,7 +194,7 @@ def test_checker_fades_to_its_mean_instead_of_flickering() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"camera": 9}, {"camera": -1}, {"camera": "flat"}, {"camera": "down", "width": 0}], ids=str
+    "arguments", [{"camera": 9}, {"camera": -2}, {"camera": "flat"}, {"camera": "down", "width": 0}], ids=str
 )
 def test_what_cannot_work_is_refused(arguments: dict) -> None:
     model, _ = scene(BALL)

@@ -177,6 +177,16 @@ def test_env_preview_is_drawn_as_asked(capsys, tmp_path: Path, monkeypatch) -> N
     assert code == 3 and "no OpenGL here: install it" in err and not Path("ami-reach-v0.gif").exists()
 
 
+def test_others_worlds_on_mujoco_are_drawn_without_a_screen(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    film = told(capsys, "env", "preview", "Reacher-v5", "--agent", "random", "--out", "reacher.gif")
+    with Image.open(film["file"]) as pictures:
+        first = np.array(pictures.convert("RGB"))
+        pictures.seek(pictures.n_frames - 1)
+        assert (np.array(pictures.convert("RGB")) != first).any()
+
+
 def test_env_preview_as_mp4(capsys, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["env", "preview", "ami/Reach-v0", "--size", "33", "--out", "a.mp4"]

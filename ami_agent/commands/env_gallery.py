@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ami_agent import console
-from ami_agent.commands.env_preview import file_name, picture, stage
+from ami_agent.commands.env_preview import file_name, stage
 from ami_agent.errors import AmiError, ArtefactError, UsageError
 from ami_agent.files import write_bytes
 from ami_envs.plugins import load_plugins
@@ -71,7 +71,7 @@ def main(config: Config) -> int:
 
 def moment(id: str) -> np.ndarray:
     """A picture of the expert at work, (DRAWN, DRAWN, 3) uint8: in its first episode with success, if it has one."""
-    env = stage(id, {}, size=DRAWN)
+    env, draw = stage(id, {}, size=DRAWN)
     try:
         steps = 0
         for seed in range(TRIES):
@@ -79,7 +79,7 @@ def moment(id: str) -> np.ndarray:
             if success:
                 break
         _live(env, seed, round(MOMENT * steps))
-        return picture(env)
+        return draw()
     finally:
         env.close()
 

@@ -7,7 +7,9 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from ami_agent import console
 from ami_agent.commands.common import check_range, parse_options
 from ami_agent.environment import find, make
 from ami_agent.errors import ArtefactError, MissingError, UsageError
+from ami_agent.evaluation.resimulate import Draw, Rays
 from ami_agent.files import write_bytes
 from ami_envs.registry import is_ours
 from ami_envs.senses.gl import NoGraphics
@@ -69,11 +72,11 @@ def main(config: Config) -> int:
     spec = find(config.id)
     path = config.out or Path(file_name(spec.id, ".gif"))
     _check_path(path, config.force)
-    env = stage(config.id, parse_options(config.options), config.renderer, config.size)
+    env, draw = stage(config.id, parse_options(config.options), config.renderer, config.size)
     if config.agent == "oracle" and not hasattr(env.unwrapped, "oracle"):
         raise UsageError(f"{spec.id} has no oracle: only worlds of ami_envs have; try --agent random")
     console.say(f"one episode of {spec.id} ...")
-    film = shoot(env, config.agent, config.seed)
+    film = shoot(env, draw, config.agent, config.seed)
     env.close()
     fps = env.metadata.get("render_fps") or 25
     write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], fps))
@@ -91,23 +94,34 @@ def file_name(id: str, suffix: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", id.lower()).strip("-") + suffix
 
 
-def stage(id: str, options: dict[str, Any], renderer: str | None = None, size: int | None = None) -> gym.Env:
-    """One world that can be drawn. Raises UsageError for others' worlds with a renderer or size of ours."""
+def stage(
+    id: str, options: dict[str, Any], renderer: str | None = None, size: int | None = None
+) -> tuple[gym.Env, Draw]:
+    """One world, and how it is drawn: others' on MuJoCo by our ray camera, which needs no screen.
+
+    Raises UsageError for others' worlds with a renderer or size of ours.
+    """
     spec = find(id)
     chosen: dict[str, Any] = {} if renderer is None else {"renderer": renderer}
     if size is not None:
         check_range("size", size, *SIZES)
         chosen |= {"width": size, "height": size}
-    if chosen and not is_ours(spec):
-        raise UsageError(f"{spec.id} draws its pictures itself: --renderer and --size are for worlds of ami_envs")
-    return make(spec, options, render_mode="rgb_array", **chosen)
+    if not is_ours(spec):
+        if chosen:
+            raise UsageError(f"--renderer and --size are for worlds of ami_envs, not for {spec.id}")
+        env = make(spec, options)
+        with suppress(ValueError):  # not on MuJoCo, or its camera is orthographic
+            return env, Rays(env.unwrapped)
+        env.close()
+    env = make(spec, options, render_mode="rgb_array", **chosen)
+    return env, partial(picture, env)
 
 
-def shoot(env: gym.Env, agent: str, seed: int) -> Film:
+def shoot(env: gym.Env, draw: Draw, agent: str, seed: int) -> Film:
     """Live one episode before the camera."""
     env.action_space.seed(seed)
     env.reset(seed=seed)
-    film, over = Film([picture(env)]), False
+    film, over = Film([draw()]), False
     info: dict[str, Any] = {}
     last, patience = time.monotonic(), PATIENCE
     limit = env.spec.max_episode_steps if env.spec else None
@@ -117,7 +131,7 @@ def shoot(env: gym.Env, agent: str, seed: int) -> Film:
         over = bool(terminated or truncated)
         film.steps += 1
         if film.steps % film.pace == 0 or over:
-            film.frames.append(picture(env))
+            film.frames.append(draw())
         if time.monotonic() - last > patience:
             last, patience = time.monotonic(), 2 * patience
             console.say(f"step {film.steps}" + (f" of at most {limit}" if limit else ""))

@@ -18,7 +18,7 @@ from ami_agent.errors import AmiError
 from ami_agent.protocols import Episode
 from ami_agent.repeat import split
 from ami_envs.registry import is_ours
-from ami_envs.senses.camera import RayCamera
+from ami_envs.senses.camera import FREE, RayCamera
 
 PICTURE = 256  # pixels a side
 Draw = Callable[[], Any]
@@ -86,8 +86,8 @@ def _open_to_draw(spec: EnvSpec, options: dict[str, Any], repeat: int) -> tuple[
         env = make(spec, options, repeat, render_mode="rgb_array")
         return env, env.render
     env = make(spec, options, repeat)
-    with suppress(ValueError):  # no camera, or an orthographic one
-        return env, _Rays(env.unwrapped)
+    with suppress(ValueError):  # not on MuJoCo, or its camera is orthographic
+        return env, Rays(env.unwrapped)
     with suppress(Exception):  # it may lack a way to draw, packages or a screen
         drawn = make(spec, options, repeat, render_mode="rgb_array")
         drawn.reset()
@@ -98,19 +98,24 @@ def _open_to_draw(spec: EnvSpec, options: dict[str, Any], repeat: int) -> tuple[
     return env, _nothing
 
 
-class _Rays:
+class Rays:
     """Our ray camera in a foreign world on MuJoCo. Raises ValueError where it cannot draw."""
 
     def __init__(self, world: Any) -> None:
         self._world = world
         self._model, _ = self._physics()
-        self._camera = RayCamera(self._model, 0, PICTURE, PICTURE)
+        self._camera = self._opened(self._model)
 
     def __call__(self) -> np.ndarray:
         model, data = self._physics()
         if model is not self._model:  # some of dm_control's are built anew for each episode
-            self._model, self._camera = model, RayCamera(model, 0, PICTURE, PICTURE)
+            self._model, self._camera = model, self._opened(model)
         return self._camera.render(data).rgb
+
+    @staticmethod
+    def _opened(model: mujoco.MjModel) -> RayCamera:
+        """Its first camera; a view of the whole where it has none."""
+        return RayCamera(model, 0 if model.ncam else FREE, PICTURE, PICTURE)
 
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """MuJoCo's own structures, as Gymnasium's worlds and dm_control's keep them."""

@@ -21,6 +21,9 @@ FAINT, STRONG = 0.07, 0.16  # how much darker a checker's dark squares are: the 
 TONES = 4096  # entries of the tone table, which covers brightness 0 to 2
 
 
+FREE = -1  # the camera that every model has: it sees the whole of it, as MuJoCo's viewer does at first
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture, row 0 at the top. Fresh arrays: nothing else holds them."""
@@ -44,7 +47,8 @@ class RayCamera:
 
     Args:
         model: where the camera is looked up.
-        camera: its name or id. Raises KeyError (with the names there are) or ValueError.
+        camera: its name or id, or `FREE` for a view of the whole model. Raises KeyError (with the names there are) or
+            ValueError.
         width, height: pixels; the vertical field of view is the model's `cam_fovy`, pixels are square.
         shadows: cast the main light's shadow (about twice the time).
         supersample: render this many times larger and average the colour; depth and id stay samples.
@@ -64,13 +68,15 @@ class RayCamera:
         if min(width, height, supersample) < 1:
             raise ValueError(f"width, height and supersample must be 1 or more, not {width}, {height}, {supersample}")
         self.camera = model.camera(camera).id if isinstance(camera, str) else int(camera)
-        if not 0 <= self.camera < model.ncam:
+        if not FREE <= self.camera < model.ncam:
             raise ValueError(f"no camera {camera}: the model has {model.ncam}")
-        if int(model.cam_projection[self.camera]) != int(mujoco.mjtProjection.mjPROJ_PERSPECTIVE):
+        told = model.vis.global_.orthographic if self.camera == FREE else model.cam_projection[self.camera]
+        if int(told) != int(mujoco.mjtProjection.mjPROJ_PERSPECTIVE):
             raise ValueError(f"camera {camera!r} is orthographic; the ray camera draws perspective only")
+        self._free = _free_pose(model)
         self.model, self.width, self.height = model, width, height
         self.shadows, self.supersample, self.checker = shadows, supersample, checker
-        self._grid(float(model.cam_fovy[self.camera]))
+        self._grid(self._angle(model))
 
     def render(self, data: mujoco.MjData, model: mujoco.MjModel | None = None) -> Frame:
         """What the camera sees in `data`, whose kinematics must be current (`mj_forward`, or `mj_kinematics` and
@@ -79,7 +85,7 @@ class RayCamera:
         """
         model = self.model if model is None else model
         rays = self._rays(model, data)
-        hits = cast(model, data, data.cam_xpos[self.camera], rays)
+        hits = cast(model, data, self._pose(data)[0], rays)
         far = model.vis.map.zfar * model.stat.extent
         missed = (hits.geom_id < 0) | (hits.distance > far)
         geom_id = np.where(missed, np.int32(-1), hits.geom_id)
@@ -98,12 +104,22 @@ class RayCamera:
             geom_id=geom_id.reshape(height, s, width, s)[nearest].copy(),
         )
 
+    def _pose(self, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
+        """Where the camera is (3,), and its axes in columns (3, 3): right, up, back."""
+        if self.camera == FREE:
+            return self._free
+        return data.cam_xpos[self.camera], data.cam_xmat[self.camera].reshape(3, 3)
+
+    def _angle(self, model: mujoco.MjModel) -> float:
+        """The vertical field of view, degrees."""
+        return float(model.vis.global_.fovy if self.camera == FREE else model.cam_fovy[self.camera])
+
     def _rays(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         """One vector a pixel, (P, 3) in the world frame, 1 long along the optical axis."""
-        fovy = float(model.cam_fovy[self.camera])
+        fovy = self._angle(model)
         if fovy != self._fovy:
             self._grid(fovy)
-        right, up, back = data.cam_xmat[self.camera].reshape(3, 3).T
+        right, up, back = self._pose(data)[1].T
         return (self._x[None, :, None] * right + (self._y[:, None, None] * up - back)).reshape(-1, 3)
 
     def _grid(self, fovy: float) -> None:
@@ -121,7 +137,7 @@ class RayCamera:
         np.maximum(incidence, 0, out=incidence)
         if self.shadows and main is not None:
             seen = np.flatnonzero((hits.geom_id >= 0) & (incidence[main] > 0))
-            points = data.cam_xpos[self.camera] + rays[seen] * hits.distance[seen, None]
+            points = self._pose(data)[0] + rays[seen] * hits.distance[seen, None]
             incidence[main, seen[_shadowed(model, data, points, towards[main])]] = 0
         colour = np.einsum("lc,lp->cp", diffuse, incidence)
         colour *= albedo.take(hits.geom_id, axis=1, mode="wrap")  # nothing is -1, the tables' last column
@@ -138,7 +154,7 @@ class RayCamera:
         """Unit vectors towards the L lights (L, 3), their colours (L, 3), and which one casts the shadow, if any.
         The headlight comes first: it shines along the optical axis."""
         active = np.flatnonzero(model.light_active)
-        back = data.cam_xmat[self.camera].reshape(3, 3)[:, 2]
+        back = self._pose(data)[1][:, 2]
         towards = np.vstack([back, -data.light_xdir[active]]).astype(np.float32)
         headlight = model.vis.headlight.diffuse * bool(model.vis.headlight.active)
         diffuse = np.vstack([headlight, model.light_diffuse[active]])
@@ -147,13 +163,23 @@ class RayCamera:
 
     def _squares(self, data: mujoco.MjData, plane: int, rays: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """How bright a plane is under each ray, (P,) float32: two checkers in the plane's own axes."""
-        offset = data.cam_xpos[self.camera] - data.geom_xpos[plane]
+        offset = self._pose(data)[0] - data.geom_xpos[plane]
         axes = data.geom_xmat[plane].reshape(3, 3)
         local = np.einsum("pk,kl->lp", rays, axes) * depth + (offset @ axes)[:, None]
         tilt = np.maximum(np.abs(np.einsum("pk,k->p", rays, axes[:, 2])), 1e-6)
         footprint = self._pixel * depth / np.sqrt(tilt)
         u, v, width = (array.astype(np.float32) for array in (local[0], local[1], footprint))
         return 1 - STRONG * checker(u, v, width, self.checker) - FAINT * checker(u, v, width, 10 * self.checker)
+
+
+def _free_pose(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    """Where MuJoCo's viewer looks from at first, (3,), and its axes in columns, (3, 3)."""
+    view = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(model, view)
+    turn, lift = np.deg2rad([view.azimuth, view.elevation])
+    ahead = np.array([np.cos(lift) * np.cos(turn), np.cos(lift) * np.sin(turn), np.sin(lift)])
+    right = np.array([np.sin(turn), -np.cos(turn), 0.0])
+    return view.lookat - view.distance * ahead, np.stack([right, np.cross(right, ahead), -ahead], axis=1)
 
 
 def cast(model: mujoco.MjModel, data: mujoco.MjData, origin: np.ndarray, rays: np.ndarray) -> Hits:
