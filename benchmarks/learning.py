@@ -28,16 +28,16 @@ def main(
     results: Path = HERE / "results" / "external-v1",
     agents: str = "ours,sac,ppo,random",
     cpu: str = "ours,sac",
-    figure: Path = HERE.parent / "assets" / "pictures" / "learning.svg",
+    figure: Path | None = None,
 ) -> int:
-    """Print the tables in Markdown, and draw the figure.
+    """Print the tables in Markdown.
 
     Args:
         suite: of `ami-agent bench list`.
         results: the folder with the pieces' files.
         agents: who is shown, comma-separated.
         cpu: who of them is compared at equal CPU seconds of learning, too.
-        figure: where the picture goes.
+        figure: draw the curves to this file, as an SVG.
     """
     try:
         name = find_suite(suite).name
@@ -47,7 +47,7 @@ def main(
         if not pieces:
             raise UsageError(f"{results} has no results of {agents} in {name}; `ami-agent bench run` makes them")
         [standing] = standings(pieces)
-        if rows := rows_of(standing, who):
+        if figure and (rows := rows_of(standing, who)):
             write_bytes(figure, drawn(rows, standing.suite).encode())
         print(report(standing, who, timed, loaded.faults))
     except AmiError as error:

@@ -156,6 +156,45 @@ def test_a_way_that_failed_is_not_tried_again_from_beside_the_landmark():
     assert not np.allclose(*ways)
 
 
+CORRIDOR = [((-0.2, -0.2), (-0.2, 0.2)), ((-0.2, 0.2), (3.0, 0.2)), ((-0.2, -0.2), (3.0, -0.2))]  # open to the right
+
+
+def test_what_failed_for_a_while_is_tried_again_where_nothing_else_is_left():
+    walker = Walker(CORRIDOR, (0, 0), 5.0)
+    landmarks, goal = place(walker), np.array([-1.0, 0.0])
+    guide = Wayfinder(landmarks, 5)
+    for _ in range(60):  # something holds it, whatever way it tries
+        guide.lead(walker.see(goal), goal)
+    assert len(landmarks.failures)
+    assert walker.walk(guide, goal) is not None
+
+
+def test_a_way_that_failed_after_it_was_gone_is_not_believed_more_by_who_remembers_both():
+    walker = Walker([], (0, 0))
+    landmarks = place(walker)
+    moments = {
+        "achieved_goal": np.linspace([0.0, 0.0], [1.0, 0.0], 11, dtype=np.float32),
+        "desired_goal": np.zeros((11, 2), np.float32),
+    }
+    landmarks.relive(moments)
+    one, two = next(way for way in landmarks._gone if way[0] < way[1])
+    before = landmarks._gone[one, two]
+    landmarks.failed(one, landmarks.places[two])
+    again = place(walker)
+    again.failures = landmarks.failures.copy()
+    again.relive(moments)
+    assert len(again.failures) == 1 and again._gone[one, two] == landmarks._gone[one, two] > before
+
+
+def test_a_leap_is_no_way():
+    walker = Walker([], (0, 0))
+    landmarks = place(walker)
+    one = landmarks.see(walker.see((5, 5)))
+    walker.here = np.array([9.0, 9.0])
+    landmarks.gone(one, landmarks.see(walker.see((5, 5))))
+    assert not landmarks.ways
+
+
 def test_where_no_way_is_seen_the_goal_itself_is_tried():
     walker = Walker([], (0, 0))
     landmarks, goal = place(walker), np.array([5.0, 5.0])

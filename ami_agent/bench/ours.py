@@ -17,7 +17,7 @@ from ami_agent.errors import UsageError
 from ami_agent.learning.train import TrainConfig, learned_spec, train
 from ami_agent.memory.wayfinder import WayConfig
 
-UPDATES, WINDOWS = 0.25, 128  # an env step, and in each of them
+UPDATES = 0.25  # an env step
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,9 @@ class Ours:
 
 
 def ours(task: Task) -> Ours:
-    """The same for all tasks: one world, a twentieth of the steps is warm-up, and as many updates an env step.
-
-    An update has half as many windows as in `ami-agent train`: on core-v1 they teach as much, for less time.
-    """
+    """The same for all tasks: one world, a twentieth of the steps is warm-up, and as many updates an env step."""
     config = Ours(TrainConfig(worlds=1, warmup=task.steps // 20, plan=True))
-    return _studies(config, ratio=UPDATES * task.repeat, batch=WINDOWS)
+    return _studies(config, ratio=UPDATES * task.repeat)
 
 
 PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts

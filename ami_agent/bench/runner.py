@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from ami_agent.bench.contenders import Contender, contender, misfit
 from ami_agent.bench.piece import Facts, complete, fail, kept, read, stamp
@@ -22,7 +23,6 @@ from ami_agent.bench.suites import Suite, Task
 from ami_agent.console import progress, say
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageError
-from ami_agent.evaluation.statistics import interquartile_mean
 from ami_agent.files import plain, remove_asides, write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
@@ -33,7 +33,7 @@ STOPPED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SI
 @dataclass(frozen=True)
 class Plan:
     """What is run, and where it is kept. `steps` and `cpu_seconds` let agents learn for longer than the suite says, or
-    until they have had so much time; tables read their curves where the suite ends."""
+    until they have had so much time; by env steps, tables read their curves where the suite ends."""
 
     suite: Suite
     results: Path
@@ -252,7 +252,7 @@ def tell(path: Path, told: Told) -> None:
         return
     points = read(path)["points"]
     for point in points[told.points :]:
-        mean = interquartile_mean(point["returns"])
+        mean = fmean(point["returns"])
         success = [one for one in point["successes"] if one is not None]
         rate = f", success {sum(success) / len(success):.2f}" if success else ""
         say(

@@ -106,7 +106,7 @@ SUITES = {
     for suite in (
         Suite(
             "core-v1",
-            "small enough for a laptop: minutes an agent",
+            "small enough for a laptop: minutes an agent and seed",
             (
                 _gym("Pendulum-v1", 6_000, 2_000, -1231.0, 0.0, repeat=1, expert="its most"),
                 _gym("InvertedDoublePendulum-v5", 10_000, 2_500, 39.0, 9356.023),
@@ -116,7 +116,7 @@ SUITES = {
         ),
         Suite(
             "ami-bench-v1",
-            "what an agent must be able to do, in our worlds, learned within half an hour of a robot's time",
+            "what an agent must be able to do, in our worlds, learned within an hour of a robot's time",
             (
                 *(_world(name, "plan") for name in ("Reach", "Push", "Stack", "Drawer", "MazeNav", "Depot")),
                 *(_world(name, "remember") for name in ("Recall", "CueDelay")),

@@ -42,7 +42,7 @@ class Run:
     ray: str = ""
     """Run on a Ray cluster at this address, or with "auto" on this machine's (needs the extra `ray`)."""
     steps: int | None = None
-    """Learn for as many env steps, in place of the suite's; tables read curves where the suite ends."""
+    """Learn for as many env steps, in place of the suite's; by env steps, tables read curves where the suite ends."""
     cpu_seconds: float | None = None
     """Stop sooner, at the first point after as many CPU seconds of learning."""
     retry: bool = False

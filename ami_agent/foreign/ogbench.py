@@ -41,12 +41,14 @@ def register(id: str) -> None:
 
 
 def mazes() -> list[str]:
-    """OGBench's mazes for one body, with senses that are vectors and goals that change."""
+    """OGBench's mazes for one body, with senses that are vectors and goals that change; without those that teleport,
+    where a way is none the next time."""
     return [
         name
         for name, spec in gym.registry.items()
         if str(spec.entry_point).startswith("ogbench.locomaze")
         and spec.kwargs.get("maze_env_type") == "maze"
+        and spec.kwargs.get("maze_type") != "teleport"
         and not {"ob_type", "reward_task_id"} & spec.kwargs.keys()
     ]
 

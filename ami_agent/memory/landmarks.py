@@ -34,7 +34,7 @@ class Landmarks:
     Args:
         costs: of getting from moments to goals.
         size: G, of a goal.
-        spacing: distance between landmarks, in the units of goals.
+        spacing: how near a landmark stands for a moment, in the units of goals.
         reach: the longest way.
     """
 
@@ -70,18 +70,24 @@ class Landmarks:
         away = self._away(place if sought is None else sought)
         return int(away.argmin()) if away.min(initial=np.inf) <= self.spacing else self._add(senses, place)
 
-    def gone(self, start: int, end: int) -> None:
-        """A way that was gone is one, both ways as far as one can tell, and costs what its length does."""
-        refuted = np.linalg.norm(self.failures - self.places[[start, end]].ravel(), axis=1) <= self.spacing / 10
-        if refuted.any():
-            self.failures = self.failures[~refuted]
-        cost = self._rate * float(np.linalg.norm(self.places[start] - self.places[end]))
-        self._gone[start, end] = cost
-        self._gone.setdefault((end, start), cost * (RAISED if self._failed(*self.places[[end, start]]) else 1.0))
+    def gone(self, start: int, end: int, refutes: bool = True) -> None:
+        """A way that was gone is one, both ways as far as one can tell, and costs what its length does; more if it
+        failed and this `refutes` nothing, for it may have been gone before. A leap, further than ways go, is none."""
+        left, there = self.places[start], self.places[end]
+        length = float(np.linalg.norm(left - there))
+        if length > self.reach + self.spacing:
+            return
+        if refutes:
+            known = np.linalg.norm(self.failures - np.concatenate([left, there]), axis=1) > self.spacing / 10
+            self.failures = self.failures if known.all() else self.failures[known]
+        cost = self._rate * length
+        raised = cost * RAISED
+        self._gone[start, end] = raised if not refutes and self._failed(left, there) else cost
+        self._gone.setdefault((end, start), raised if self._failed(there, left) else cost)
 
     def failed(self, start: int, place: np.ndarray) -> None:
-        """One set out from a landmark and did not get to a place (G,): from around here no way leads there any more,
-        and one that was gone costs more."""
+        """One set out from a landmark and did not get to a place (G,): from around here no new way leads there any
+        more, none that was seen from the landmark itself, and one that was gone costs more."""
         left = self.places[start]
         failure = np.concatenate([left, place])
         if not (np.linalg.norm(self.failures - failure, axis=1) <= self.spacing / 10).any():
@@ -102,16 +108,19 @@ class Landmarks:
                 continue  # still there
             before, at = at, self.see({name: value[t] for name, value in senses.items()})
             if before not in (-1, at):
-                self.gone(before, at)
+                self.gone(before, at, refutes=False)
 
     def choose(self, senses: Senses, start: int, goal: np.ndarray) -> np.ndarray:
         """Where to go first on the way to a goal (G,), from a moment, each (*shape,), for which the landmark `start`
-        stands: a place (G,), in the end the goal; the goal, too, where no way is seen."""
+        stands: a place (G,), in the end the goal; the goal, too, where no way is seen and it was not tried yet. Where
+        it was, what failed around here is doubted, and may be tried again."""
         here = senses["achieved_goal"].astype(np.float64)
         if np.isfinite(self._trusted(_repeated(senses, 1), here, goal[None])[0]):
             return goal
         self._look(senses, start)
         onward = self._onward(start, *self._exits(goal))
+        if onward is None and self._failed(here, goal) and self._doubt(senses, start):
+            onward = self._onward(start, *self._exits(goal))
         return goal if onward is None else onward
 
     def explore(self, senses: Senses, start: int) -> np.ndarray | None:
@@ -121,7 +130,19 @@ class Landmarks:
         self._look(senses, start)
         apart = np.minimum(self._apart(self._rings()), self.reach)
         beyond = np.where(apart > self.spacing, CURIOUS * self._rate * (self.reach - apart), np.inf)
-        return self._onward(start, *self._cheapest(beyond))
+        onward = self._onward(start, *self._cheapest(beyond))
+        if onward is None and self._doubt(senses, start):
+            onward = self._onward(start, *self._cheapest(beyond))
+        return onward
+
+    def _doubt(self, senses: Senses, at: int) -> bool:
+        """Where nothing is left, one of the ways that failed must be one after all, or was one only for a while: forget
+        those from around a landmark, and look again. Whether there were any."""
+        doubted = np.linalg.norm(self.failures[:, : self.places.shape[1]] - self.places[at], axis=1) <= self.reach / 2
+        if doubted.any():
+            self.failures = self.failures[~doubted]
+            self._look(senses, at)
+        return bool(doubted.any())
 
     @property
     def _rate(self) -> float:

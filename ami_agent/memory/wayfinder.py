@@ -134,7 +134,7 @@ class Seeker:
         here = senses["achieved_goal"]
         self.sightings.take(here[None], achieved[None])
         if not np.array_equal(asked, self._asked):
-            self._asked, self._barred = asked, Rows(here.shape, np.float64)
+            self._asked, self._barred = asked.copy(), Rows(here.shape, np.float64)
         self._barred.append(here[None])
         goal = self.sightings.where(asked, self._barred.view)
         if not _same(goal, self._goal):
