@@ -26,7 +26,7 @@ def test_without_ogbench_the_cure_is_named(error, why, monkeypatch) -> None:
         raise error
 
     monkeypatch.setattr(ogbench.importlib, "import_module", fails)
-    with pytest.raises(MissingError, match=f"{why}; pip install ogbench"):
+    with pytest.raises(MissingError, match=f"{why}; pip install 'ami-agent.ogbench.'"):
         find(NAME)
 
 

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Dict
 from ami_agent.errors import MissingError, UsageError, nearest
 
 NAMESPACE = "ogbench/"
-CURE = "pip install ogbench"
+CURE = "pip install 'ami-agent[ogbench]'"
 PLACE = 2  # entries of an observation that say where the body is: the first ones
 
 
