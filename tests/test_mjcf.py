@@ -244,12 +244,11 @@ def test_child_fails(folder, monkeypatch, code, said):
 
 
 def test_limits_of_the_child(folder, monkeypatch):
-    heavy = model('<replicate count="10000" offset="1 0 0"><body/><body/></replicate>')
+    heavy, began = model('<replicate count="10000" offset="1 0 0"><body/><body/></replicate>'), time.monotonic()
     with monkeypatch.context() as hurried:  # a busy machine may take a second for what follows, too
         hurried.setitem(mjcf.TRIAL, "cpu_s", 1)
-        began = time.monotonic()
         refused(write(folder, heavy), "takes more than")
-        assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     monkeypatch.setitem(mjcf.TRIAL, "address_space", 400 << 20)
     refused(write(folder, asset('<texture builtin="flat" name="t" type="2d" width="8192" height="8192"/>')), "memory")
     monkeypatch.setitem(mjcf.TRIAL, "address_space", 4 << 30)

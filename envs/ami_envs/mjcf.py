@@ -285,7 +285,7 @@ def _product(value: str) -> float:
 
 def _try(main: Path) -> str | None:
     """Compile and step the scene in a process of its own; what went wrong, or None."""
-    command = [sys.executable, "-P", "-B", __file__, str(main), json.dumps(TRIAL)]
+    command = [sys.executable, "-P", "-B", __file__, str(main), json.dumps(TRIAL | {"parent": os.getpid()})]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryFile() as out:  # its size is limited, a pipe's is not
         try:
@@ -328,6 +328,7 @@ def _serve(main: str, limits: dict) -> None:
 
     os.chdir(os.path.dirname(main))
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: do not outlive who asked
+    assert os.getppid() == limits["parent"], "who asked has ended before that"
     signal.alarm(limits["wall_s"] + 5)  # nor by any other way
     wanted = {"CORE": 0, "FSIZE": limits["output"], "CPU": limits["cpu_s"], "AS": limits["address_space"]}
     for name, value in wanted.items():
