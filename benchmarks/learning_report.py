@@ -12,13 +12,12 @@ from typing import Any
 
 from learning_made import made, pieces_of
 
-from ami_agent.bench.leaderboard import PUBLISHED
+from ami_agent.bench.leaderboard import METRICS, PUBLISHED
 from ami_agent.bench.results import LATE, Piece
 from ami_agent.bench.standings import CLAIM, Entry, Estimate, Row, Standing, called
 from ami_agent.bench.suites import Task
 from ami_agent.evaluation.report import number
 
-METRICS = {"return": "return", "success": "share of episodes that succeed"}
 NONE = "-"
 SCORE = ".3f"
 

@@ -16,7 +16,7 @@ import pytest
 
 from ami_agent.environment import Environment, find
 from ami_agent.errors import MissingError, UsageError
-from ami_agent.foreign import dmc
+from ami_agent.foreign import dmc, importing
 
 works = find_spec("dm_control") is not None and int(metadata.version("mujoco").partition(".")[0]) < 4
 needs_dm_control = pytest.mark.skipif(not works, reason="no dm_control that works with this MuJoCo")
@@ -27,7 +27,7 @@ def test_without_dm_control_the_cure_is_named(name: str, monkeypatch) -> None:
     def missing(module: str) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(dmc.importlib, "import_module", missing)
+    monkeypatch.setattr(importing.importlib, "import_module", missing)
     monkeypatch.setattr(dmc, "_version", lambda package: None)
     with pytest.raises(MissingError, match=r"dm_control, which is not installed; .* pip install 'ami-agent\[dmc\]'"):
         find(name)

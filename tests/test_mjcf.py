@@ -248,7 +248,7 @@ def test_limits_of_the_child(folder, monkeypatch):
     with monkeypatch.context() as hurried:  # a busy machine may take a second for what follows, too
         hurried.setitem(mjcf.TRIAL, "cpu_s", 1)
         refused(write(folder, heavy), "takes more than")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 10
     monkeypatch.setitem(mjcf.TRIAL, "address_space", 400 << 20)
     refused(write(folder, asset('<texture builtin="flat" name="t" type="2d" width="8192" height="8192"/>')), "memory")
     monkeypatch.setitem(mjcf.TRIAL, "address_space", 4 << 30)

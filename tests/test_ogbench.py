@@ -11,7 +11,7 @@ import pytest
 from ami_agent.cli import main
 from ami_agent.environment import Environment, find
 from ami_agent.errors import MissingError, UsageError
-from ami_agent.foreign import ogbench
+from ami_agent.foreign import importing, ogbench
 
 NAME = "ogbench/pointmaze-medium-v0"
 needs_ogbench = pytest.mark.skipif(find_spec("ogbench") is None, reason="OGBench is not installed")
@@ -25,7 +25,7 @@ def test_without_ogbench_the_cure_is_named(error, why, monkeypatch) -> None:
     def fails(module: str) -> None:
         raise error
 
-    monkeypatch.setattr(ogbench.importlib, "import_module", fails)
+    monkeypatch.setattr(importing.importlib, "import_module", fails)
     with pytest.raises(MissingError, match=f"{why}; pip install 'ami-agent.ogbench.'"):
         find(NAME)
 

@@ -25,6 +25,7 @@ from ami_agent.evaluation.report import number
 from ami_agent.evaluation.statistics import performance_profile, probability_of_improvement
 from ami_agent.files import write_bytes
 
+METRICS = {"return": "return", "success": "share of episodes that succeed"}
 PUBLISHED = "TD-MPC2's own runs at 100k env steps with action repeat 2 (Hansen et al., ICLR 2024)"
 THRESHOLDS = np.linspace(0, 1, 51)
 PROFILE = 460, 300  # pixels of its chart
@@ -122,7 +123,7 @@ class View:
 
     def _panel(self, task: Task) -> Panel:
         charts = {}
-        metric = "share of episodes that succeed" if task.metric == "success" else "return"
+        metric = METRICS[task.metric]
         for axis, label in curves.AXES.items():
             found = [(row, curves.learned(entry.pieces, axis)) for what, row, entry in self.entries if what == task]
             series = [curves.Series(row.name, self.styles[row.agent], rows) for row, rows in found if len(rows)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -12,6 +11,7 @@ from io import StringIO
 from packaging.version import Version
 
 from ami_agent.errors import MissingError
+from ami_agent.foreign.importing import need
 
 NAMESPACE = "dm_control/"
 LAST = Version("1.0.50")  # the latest dm_control known to break on MuJoCo 4: when a world is made, not before
@@ -24,13 +24,8 @@ def register(id: str) -> None:
     if ours is not None and ours <= LAST and mujoco is not None and mujoco >= Version("4.0.0a0"):
         raise MissingError(f"{id}: dm_control {ours} does not work with the mujoco {mujoco} that is here; {CURE}")
     for module in ("dm_control", "shimmy"):
-        try:
-            with _without_opengl(), redirect_stdout(StringIO()):  # Shimmy prints what it leaves out
-                importlib.import_module(module)
-        except Exception as error:  # of the many packages that these import
-            absent = isinstance(error, ModuleNotFoundError) and error.name == module
-            why = "which is not installed" if absent else f"which cannot be imported: {error}"
-            raise MissingError(f"{id} needs {module}, {why}; {CURE}") from error
+        with _without_opengl(), redirect_stdout(StringIO()):  # Shimmy prints what it leaves out
+            need(module, id, CURE)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ OGBench tells the goal once, in the info of a reset, and draws from numpy's glob
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from ami_agent.errors import MissingError, UsageError, nearest
+from ami_agent.errors import UsageError, nearest
+from ami_agent.foreign.importing import need
 
 NAMESPACE = "ogbench/"
 CURE = "pip install 'ami-agent[ogbench]'"
@@ -26,12 +26,7 @@ def register(id: str) -> None:
 
     Raises MissingError where OGBench is not installed, UsageError for what it does not have.
     """
-    try:
-        importlib.import_module("ogbench")
-    except Exception as error:  # of the many packages that it imports
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "ogbench"
-        why = "which is not installed" if absent else f"which cannot be imported: {error}"
-        raise MissingError(f"{id} needs ogbench, {why}; {CURE}") from error
+    need("ogbench", id, CURE)
     name, there = id.removeprefix(NAMESPACE), mazes()
     if name not in there:
         raise UsageError(f"OGBench has no maze {name!r}; there is {', '.join(nearest(name, there) or there)}")

@@ -77,9 +77,9 @@ class Landmarks:
         length = float(np.linalg.norm(left - there))
         if length > self.reach + self.spacing:
             return
-        if refutes:
-            known = np.linalg.norm(self.failures - np.concatenate([left, there]), axis=1) > self.spacing / 10
-            self.failures = self.failures if known.all() else self.failures[known]
+        refuted = self._told(left, there)
+        if refutes and refuted.any():
+            self.failures = self.failures[~refuted]
         cost = self._rate * length
         raised = cost * RAISED
         self._gone[start, end] = raised if not refutes and self._failed(left, there) else cost
@@ -89,9 +89,8 @@ class Landmarks:
         """One set out from a landmark and did not get to a place (G,): from around here no new way leads there any
         more, none that was seen from the landmark itself, and one that was gone costs more."""
         left = self.places[start]
-        failure = np.concatenate([left, place])
-        if not (np.linalg.norm(self.failures - failure, axis=1) <= self.spacing / 10).any():
-            self.failures = np.concatenate([self.failures, failure[None]])
+        if not self._told(left, place).any():
+            self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
         around = self._away(left) <= self.reach / 2
         there = np.linalg.norm(self._rings() - place, axis=2) <= self.reach / 2
         self._frontier.view[around[:, None] & there] = np.inf
@@ -197,6 +196,10 @@ class Landmarks:
         left, sought = np.split(self.failures, 2, axis=1)
         like = np.linalg.norm(start[..., None, :] - left, axis=-1) <= self.reach / 2
         return (like & (np.linalg.norm(end[..., None, :] - sought, axis=-1) <= self.reach / 2)).any(-1)
+
+    def _told(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Which failures are of the very way from (G,) to (G,), (m,) bool."""
+        return np.linalg.norm(self.failures - np.concatenate([start, end]), axis=1) <= self.spacing / 10
 
     def _onward(self, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
         """The place (G,) to go to first from a landmark, if leaving each of them costs (n,) and leads to (n, G); None

@@ -19,8 +19,6 @@ HORIZON = np.array([0.84, 0.89, 0.94], np.float32)
 ZENITH = np.array([0.42, 0.58, 0.80], np.float32)
 FAINT, STRONG = 0.07, 0.16  # how much darker a checker's dark squares are: the wide one, the narrow one
 TONES = 4096  # entries of the tone table, which covers brightness 0 to 2
-
-
 FREE = -1  # the camera that every model has: it sees the whole of it, as MuJoCo's viewer does at first
 
 
@@ -73,7 +71,6 @@ class RayCamera:
         told = model.vis.global_.orthographic if self.camera == FREE else model.cam_projection[self.camera]
         if int(told) != int(mujoco.mjtProjection.mjPROJ_PERSPECTIVE):
             raise ValueError(f"camera {camera!r} is orthographic; the ray camera draws perspective only")
-        self._free = _free_pose(model)
         self.model, self.width, self.height = model, width, height
         self.shadows, self.supersample, self.checker = shadows, supersample, checker
         self._grid(self._angle(model))
@@ -107,7 +104,7 @@ class RayCamera:
     def _pose(self, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
         """Where the camera is (3,), and its axes in columns (3, 3): right, up, back."""
         if self.camera == FREE:
-            return self._free
+            return _free_pose(self.model)
         return data.cam_xpos[self.camera], data.cam_xmat[self.camera].reshape(3, 3)
 
     def _angle(self, model: mujoco.MjModel) -> float:
