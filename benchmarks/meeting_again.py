@@ -1,0 +1,131 @@
+"""How soon a task is done again that was done before: `python benchmarks/meeting_again.py --weights FILE`.
+
+A task is an episode's seed: the same start and the same goal. It is tried until it succeeds; then another agent, as
+after a restart, meets all the tasks again in the memory that the first has left. Decisions are those up to the end of
+the first success: of tries that fail, all. What proposals from memory buy shows where weights alone fail now and then.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from json import loads
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from ami_agent.agent import AgentConfig, AmiAgent
+from ami_agent.brain import Brain
+from ami_agent.brains import shipped_path
+from ami_agent.console import progress
+from ami_agent.environment import Environment
+from ami_agent.evaluation.statistics import wilson
+from ami_agent.files import write_json
+from ami_agent.learning.live import live
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.runs import hardware, versions
+
+LIVES, DRAWS = 2, 2000
+SETTINGS = {
+    "memory": (AgentConfig(), True),
+    "no proposals": (AgentConfig(recalled=0), True),
+    "no memory": (AgentConfig(), False),
+}
+WITHOUT = "no memory"
+
+
+def tried(environment: Environment, agent: AmiAgent, task: int, tries: int) -> tuple[int, int, bool]:
+    """A task tried until it succeeds: tries, decisions, and whether it did."""
+    decisions = count = 0
+    episodes = itertools.chain.from_iterable(live(environment, agent, itertools.repeat(task)))
+    for count, episode in enumerate(itertools.islice(episodes, tries), start=1):
+        agent.remember(episode)
+        decisions += len(episode)
+        if episode.success:
+            return count, decisions, True
+    return count, decisions, False
+
+
+def lived(
+    environment: Environment, brain: Brain, setting: str, tasks: range, tries: int
+) -> Iterator[tuple[int, int, bool]]:
+    """All tasks in one life after the other, (LIVES * tasks)."""
+    config, remembers = SETTINGS[setting]
+    with tempfile.TemporaryDirectory() as folder:
+        for life in range(LIVES):
+            with EpisodeStore(Path(folder) / "memory.sqlite") as store:
+                agent = AmiAgent(brain, config, life, store if remembers else None, environment=environment)
+                for task in tasks:
+                    yield tried(environment, agent, task, tries)
+                agent.close()
+
+
+def saved(there: np.ndarray, without: np.ndarray) -> str:
+    """Decisions (tasks,) saved against the same tasks without: mean, and its 95 % interval (bootstrap)."""
+    gain = without - there
+    means = np.random.default_rng(0).choice(gain, (DRAWS, len(gain))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{gain.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+def table(results: dict[str, np.ndarray]) -> Iterator[str]:
+    """{setting: (LIVES, tasks, 3)}, tries, decisions and success -> the lines of a Markdown table."""
+    heads = [f"{what}, {when}" for what in ("first try, %", "decisions", "saved") for when in ("first", "again")]
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---" * 7 + "|"
+    for name, told in results.items():
+        cells = []
+        for count, _, success in told.transpose(0, 2, 1):
+            at_once = int(((count == 1) & (success == 1)).sum())
+            low, high = wilson(at_once, len(count))
+            cells.append(f"{100 * at_once / len(count):.0f} ({100 * low:.0f} to {100 * high:.0f})")
+        cells += [f"{life[:, 1].mean():.1f}" for life in told]
+        pairs = zip(told, results[WITHOUT], strict=True)
+        cells += ["-" if name == WITHOUT else saved(there[:, 1], without[:, 1]) for there, without in pairs]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def main(
+    env: str = "ami/Push-v0",
+    options: str = "{}",
+    weights: str = "pretrained",
+    tasks: int = 30,
+    first: int = 1_000,
+    tries: int = 10,
+    json: Path | None = None,
+) -> None:
+    """Print the table in Markdown, under what made it.
+
+    Args:
+        env: where it lives.
+        options: of the environment.
+        weights: "pretrained", or a file.
+        tasks: how many.
+        first: seed of the first of them.
+        tries: of a task in a life; after so many it counts as it stands.
+        json: write the raw tries, decisions and successes to this file, too.
+    """
+    torch.set_num_threads(1)
+    brain = Brain.load(shipped_path(env) if weights == "pretrained" else Path(weights))
+    environment = Environment(env, 1, loads(options), brain.spec.action_repeat)
+    results = {}
+    with progress(len(SETTINGS) * LIVES * tasks, env) as advance:
+        for setting in SETTINGS:
+            told = []
+            for one in lived(environment, brain, setting, range(first, first + tasks), tries):
+                told.append(one)
+                advance(1, setting)
+            results[setting] = np.array(told).reshape(LIVES, tasks, 3)
+    machine, told_versions = hardware(), ", ".join(f"{name} {version}" for name, version in versions().items())
+    print(f"`{env}` with {options}: tasks {first} to {first + tasks - 1}, after {brain.steps} env steps of learning")
+    print(f"{machine['processor']}, {machine['cores']} cores; {told_versions}\n")
+    print("\n".join(table(results)))
+    if json:
+        write_json(json, {name: told.tolist() for name, told in results.items()})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
