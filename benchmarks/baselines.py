@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from cells import machine
 
 from ami_agent.files import write_json
 from ami_agent.runs import hardware, versions
@@ -88,15 +89,13 @@ def main(
             line = words(env, agent, episodes, seed)
             print(f"ami-agent {shlex.join(line)}", file=sys.stderr, flush=True)
             results[env][agent] = measure(line)
-    machine = hardware()
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
     print(f"Success in percent with its 95 % interval, {episodes} episodes, seed {seed}; median time of a decision.")
-    print(f"{machine['processor']}, {machine['cores']} cores; {told}.\n")
+    print(f"{machine()}.\n")
     print("\n".join(table(results, list(agents))))
     print("\nEach cell: `ami-agent " + shlex.join(words("ENV", "AGENT", episodes, seed)) + "`, in an empty `--home`;")
     print("for ours `--weights pretrained` in place of `--agent AGENT`.")
     if json:
-        write_json(json, {"machine": machine, "versions": versions(), "results": results})
+        write_json(json, {"machine": hardware(), "versions": versions(), "results": results})
 
 
 if __name__ == "__main__":

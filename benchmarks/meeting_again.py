@@ -16,19 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from cells import machine, mean, percent
 
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain
-from ami_agent.brains import shipped_path
+from ami_agent.brains import find_brain, learned_repeat
 from ami_agent.console import progress
 from ami_agent.environment import Environment
-from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import write_json
 from ami_agent.learning.live import live
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.runs import hardware, versions
 
-LIVES, DRAWS = 2, 2000
+LIVES = 2
 SETTINGS = {
     "memory": (AgentConfig(), True),
     "no proposals": (AgentConfig(recalled=0), True),
@@ -63,28 +62,17 @@ def lived(
                 agent.close()
 
 
-def saved(there: np.ndarray, without: np.ndarray) -> str:
-    """Decisions (tasks,) saved against the same tasks without: mean, and its 95 % interval (bootstrap)."""
-    gain = without - there
-    means = np.random.default_rng(0).choice(gain, (DRAWS, len(gain))).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{gain.mean():.1f} ({low:.1f} to {high:.1f})"
-
-
 def table(results: dict[str, np.ndarray]) -> Iterator[str]:
     """{setting: (LIVES, tasks, 3)}, tries, decisions and success -> the lines of a Markdown table."""
     heads = [f"{what}, {when}" for what in ("first try, %", "decisions", "saved") for when in ("first", "again")]
     yield f"| | {' | '.join(heads)} |"
     yield "|---" * 7 + "|"
     for name, told in results.items():
-        cells = []
-        for count, _, success in told.transpose(0, 2, 1):
-            at_once = int(((count == 1) & (success == 1)).sum())
-            low, high = wilson(at_once, len(count))
-            cells.append(f"{100 * at_once / len(count):.0f} ({100 * low:.0f} to {100 * high:.0f})")
+        at_once = (told[..., 0] == 1) & (told[..., 2] == 1)
+        cells = [percent(int(life.sum()), len(life)) for life in at_once]
         cells += [f"{life[:, 1].mean():.1f}" for life in told]
-        pairs = zip(told, results[WITHOUT], strict=True)
-        cells += ["-" if name == WITHOUT else saved(there[:, 1], without[:, 1]) for there, without in pairs]
+        gains = results[WITHOUT][..., 1] - told[..., 1]
+        cells += ["-" if name == WITHOUT else mean(gain, 1) for gain in gains]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
@@ -109,8 +97,8 @@ def main(
         json: write the raw tries, decisions and successes to this file, too.
     """
     torch.set_num_threads(1)
-    brain = Brain.load(shipped_path(env) if weights == "pretrained" else Path(weights))
-    environment = Environment(env, 1, loads(options), brain.spec.action_repeat)
+    environment = Environment(env, 1, loads(options), learned_repeat(env, Path(), weights))
+    brain, _ = find_brain(environment.spec, Path(), weights)
     results = {}
     with progress(len(SETTINGS) * LIVES * tasks, env) as advance:
         for setting in SETTINGS:
@@ -119,9 +107,8 @@ def main(
                 told.append(one)
                 advance(1, setting)
             results[setting] = np.array(told).reshape(LIVES, tasks, 3)
-    machine, told_versions = hardware(), ", ".join(f"{name} {version}" for name, version in versions().items())
     print(f"`{env}` with {options}: tasks {first} to {first + tasks - 1}, after {brain.steps} env steps of learning")
-    print(f"{machine['processor']}, {machine['cores']} cores; {told_versions}\n")
+    print(f"{machine()}\n")
     print("\n".join(table(results)))
     if json:
         write_json(json, {name: told.tolist() for name, told in results.items()})

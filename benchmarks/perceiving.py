@@ -24,13 +24,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import tyro
+from cells import machine, percent
 
 from ami_agent.brain import Brain
 from ami_agent.brains import find_brain
 from ami_agent.console import progress
 from ami_agent.environment import Environment
 from ami_agent.evaluation.perception import auroc, fit_probe, normalised, r2
-from ami_agent.evaluation.statistics import wilson
 from ami_agent.evaluation.twins import (
     VIOLATIONS,
     Lives,
@@ -44,7 +44,7 @@ from ami_agent.evaluation.twins import (
 )
 from ami_agent.files import write_json
 from ami_agent.planning.cem import imagine
-from ami_agent.runs import hardware, versions
+from ami_agent.runs import versions
 from ami_envs.core import Snapshot
 
 SEEDS = 3_000_000  # the first episode: training does not come here
@@ -229,11 +229,6 @@ def shown(value: float, low: float, high: float) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
-def percent(some: int, n: int) -> str:
-    low, high = wilson(some, n)
-    return f"{100 * some / n:.0f} ({100 * low:.0f} to {100 * high:.0f})"
-
-
 def probe_table(results: dict[str, dict[str, dict[str, Interval]]]) -> list[str]:
     lines = ["| R2 | | ours | untrained | the senses |", "|---" * 5 + "|"]
     for id, found in results.items():
@@ -294,9 +289,8 @@ def main(
                 surprises[id] = violated(id, brain, others, advance)
             rankings[id] = ranked(id, brain, others)
             advance(1, f"{id}, counterfactuals")
-    told, machine = ", ".join(f"{name} {version}" for name, version in versions().items()), hardware()
     print(f"{episodes} episodes for probes, {pairs} for each violation and cause, seed {seed}; 95 % intervals")
-    print(f"{machine['processor']}, {machine['cores']} cores, {time.process_time():.0f} s of CPU time; {told}\n")
+    print(f"{machine(f', {time.process_time():.0f} s of CPU time')}\n")
     tables = probe_table(probes), surprise_table(surprises), ranking_table(rankings)
     print("\n\n".join("\n".join(table) for table in tables))
     if json:

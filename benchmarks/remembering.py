@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import tyro
+from cells import machine, mean, percent
 
 from ami_agent.console import progress
-from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import write_json
-from ami_agent.runs import hardware, versions
+from ami_agent.runs import versions
 
 LIVES = 2
 KEPT, ANEW = True, False
@@ -63,31 +63,17 @@ def lives(setting: Setting, common: list[str], seed: int) -> list[list[dict[str,
     return told
 
 
-def saved(there: np.ndarray, without: np.ndarray, draws: int = 2000) -> str:
-    """Decisions (seeds, episodes) saved against the same episodes without: mean, and its 95 % interval (bootstrap over
-    the episodes of each seed)."""
-    gain, rng = without - there, np.random.default_rng(0)
-    drawn = rng.integers(gain.shape[1], size=(draws, *gain.shape))
-    means = np.take_along_axis(gain[None], drawn, axis=2).mean((1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{gain.mean():.1f} ({low:.1f} to {high:.1f})"
-
-
 def table(results: dict[str, np.ndarray]) -> list[str]:
     """results[setting]: (2, seeds, lives, episodes), successes and decisions -> the lines of a Markdown table."""
     heads = [f"{what}, {when}" for what in ("success, %", "decisions") for when in ("first", "again")]
     lines = [f"| | {' | '.join(heads)} | saved, first | saved, again |", "|---" * 7 + "|"]
     for name, (success, decisions) in results.items():
-        cells = []
-        for life in range(LIVES):
-            n = success[:, life].size
-            low, high = wilson(int(success[:, life].sum()), n)
-            cells.append(f"{100 * success[:, life].mean():.0f} ({100 * low:.0f} to {100 * high:.0f})")
+        cells = [percent(int(success[:, life].sum()), success[:, life].size) for life in range(LIVES)]
         cells += [f"{decisions[:, life].mean():.1f}" for life in range(LIVES)]
         without = results[WITHOUT][1] if WITHOUT in results else None
         for life in range(LIVES):
             own = name == WITHOUT or without is None
-            cells.append("-" if own else saved(decisions[:, life], without[:, life]))
+            cells.append("-" if own else mean(without[:, life] - decisions[:, life], 1))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -125,9 +111,8 @@ def main(
         name: np.array([[[[one[what] for one in life] for life in seed] for seed in told] for what in told[0][0][0]])
         for name, told in raw.items()
     }
-    told, machine = ", ".join(f"{name} {version}" for name, version in versions().items()), hardware()
     print(f"`{env}` with {options}: {seeds} seeds of {episodes} episodes, lived twice; 95 % intervals")
-    print(f"{machine['processor']}, {machine['cores']} cores; {told}\n")
+    print(f"{machine()}\n")
     print("\n".join(table(results)))
     if json:
         write_json(json, {"env": env, "options": options, "weights": weights, "versions": versions(), "lived": raw})

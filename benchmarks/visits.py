@@ -22,16 +22,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import tyro
+from cells import machine, mean, percent
 
 import ami_envs  # noqa: F401 - registers the worlds
 from ami_agent.commands.run import EPISODES_A_SEED
 from ami_agent.console import progress
-from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import write_json
-from ami_agent.runs import hardware, versions
+from ami_agent.runs import versions
 from ami_envs.worlds.recall import VISITS, least_steps
 
-WORLD, DRAWS = "ami/Recall-v0", 2000
+WORLD = "ami/Recall-v0"
 KILLED = "killed after each visit"
 SETTINGS = {"one process": (), KILLED: (), "no memory": ("--memory", "off")}
 Visit = dict[str, Any]
@@ -82,21 +82,14 @@ def lived(session: int, setting: str, weights: tuple[str, ...]) -> list[Visit]:
         return told(folder)
 
 
-def interval(values: np.ndarray) -> str:
-    """values (sessions,): their mean, and its 95 % interval (bootstrap)."""
-    means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{values.mean():.2f} ({low:.2f} to {high:.2f})"
-
-
 def table(ratios: dict[str, np.ndarray], successes: dict[str, np.ndarray]) -> Iterator[str]:
     """{setting: (sessions, VISITS)} -> the lines of a Markdown table."""
     yield f"| steps / shortest, visit | {' | '.join(str(visit + 1) for visit in range(VISITS))} | success, % |"
     yield "|---" * (VISITS + 2) + "|"
     for name, ratio in ratios.items():
-        low, high = wilson(int(successes[name].sum()), successes[name].size)
-        cells = [*(interval(column) for column in ratio.T), f"{100 * successes[name].mean():.0f}"]
-        yield f"| {name} | {' | '.join(cells)} ({100 * low:.0f} to {100 * high:.0f}) |"
+        success = percent(int(successes[name].sum()), successes[name].size)
+        cells = [*(mean(column, 2) for column in ratio.T), success]
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def main(
@@ -132,10 +125,8 @@ def main(
         {name: np.array([[one[what] for one in visits] for visits in room]) for name, room in raw.items()}
         for what in ("length", "success")
     )
-    machine = hardware()
     print(f"`{WORLD}`, sessions {first} to {first + sessions - 1}; means over sessions, 95 % intervals  ")
-    versions_told = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"{machine['processor']}, {machine['cores']} cores; {versions_told}\n")
+    print(f"{machine()}\n")
     print("\n".join(table({name: count / least for name, count in steps.items()}, successes)))
     if json:
         write_json(json, {"shortest": least.tolist(), "visits": raw, "versions": versions()})
