@@ -13,7 +13,7 @@ DRAWS = 2000
 def percent(some: int, n: int) -> str:
     """A share, and its 95 % interval (Wilson)."""
     low, high = wilson(some, n)
-    return f"{100 * some / n:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{100 * (some / n):.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def mean(values: np.ndarray, digits: int) -> str:
