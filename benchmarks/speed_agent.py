@@ -153,7 +153,7 @@ def update_rows(rounds: int) -> Iterator[Row]:
             loss, metrics = model.loss(batch, generator)
             torch.autograd.grad(loss, rest)
             torch.autograd.grad(
-                model.policy_loss(metrics["latents"], batch.action, metrics["weight"], generator), policy
+                model.policy_loss(*(metrics[name] for name in ("latents", "lived", "weight")), generator), policy
             )
 
     times = turns({"update": lambda: learner.update(batch, generator), "gradients": gradients}, rounds, TURN)

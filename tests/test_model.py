@@ -71,7 +71,7 @@ def test_targets_worked_by_hand():
     terminated = torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]])
     mask = torch.tensor([[1.0, 1, 1], [1, 1, 0], [1, 1, 0]])
     batch = batch_of(torch.zeros(3, 4, 3), torch.zeros(3, 3, 1), reward, terminated, mask)
-    _, goal = model._targets(batch, torch.Generator())
+    goal = model._targets(batch, torch.zeros(3, 3, 16), torch.Generator())
     expected = [1 + gamma * (2 + gamma * (3 + gamma * 7)), 1 + gamma * 2, 1 + gamma * (2 + gamma * 7)]
     np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
 

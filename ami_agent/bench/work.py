@@ -23,7 +23,6 @@ from ami_agent.signals import Stop, graceful
 def main(path: Path, scratch: Path) -> int:
     """Run a piece to its end, or until a signal comes. One that another process has is left to it."""
     torch.set_num_threads(1)
-    torch.optim.Adam([torch.zeros(1)])  # what torch imports for its first optimiser is not learning
     with graceful() as stop:
         try:
             with HomeLock(scratch):
@@ -39,6 +38,8 @@ def _run(path: Path, scratch: Path, stop: Stop) -> None:
     """A fault is kept in the piece's file, whatever it is: the other pieces go on."""
     try:
         who = contender(read(path)["agent"])
+        if who.learns:
+            torch.optim.Adam([torch.zeros(1)])  # what torch imports for its first optimiser is not learning
         who.run(OpenPiece(path, scratch, stop, who.at_once))
     except Interrupted:
         pass

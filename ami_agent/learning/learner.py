@@ -57,24 +57,25 @@ class Learner:
         model = self.brain.model
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
             loss, metrics = model.loss(batch, generator)
-        latents, weight = metrics.pop("latents"), metrics.pop("weight")
-        if not self._descend("model", loss, self._model):
+        latents, lived, weight = (metrics.pop(name) for name in ("latents", "lived", "weight"))
+        if not self._backward("model", loss, self._model):
             return {}
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            policy_loss = model.policy_loss(latents, batch.action, weight, generator)
-        self._descend("policy", policy_loss, self._policy)
+            policy_loss = model.policy_loss(latents, lived, weight, generator)
+        if self._backward("policy", policy_loss, self._policy):
+            self._optimisers["policy"].step()
+        self._optimisers["model"].step()
         model.follow()
         self.brain.updates += 1
         return {name: value.item() for name, value in metrics.items()}
 
-    def _descend(self, name: str, loss: Tensor, parameters: list[Tensor]) -> bool:
-        """One step of an optimiser, unless the loss or the gradient is not finite."""
+    def _backward(self, name: str, loss: Tensor, parameters: list[Tensor]) -> bool:
+        """Set the gradient for an optimiser's step; whether it and the loss are finite."""
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         if math.isfinite(loss.item()) and math.isfinite(norm.item()):
-            self._optimisers[name].step()
             self._in_a_row[name] = 0
             return True
         self.skipped += 1

@@ -128,7 +128,10 @@ class LatentModel(nn.Module):
     def value(self, latent: Tensor, action: Tensor | None = None, target: bool = False) -> Tensor:
         """Pessimistic value of (latent, action), by default of the policy's own action: the lower of two critics."""
         x = torch.cat([latent, self.act(latent) if action is None else action], -1)
-        first, second = (critic(x) for critic in (self.targets if target else self.critics))
+        return self._lower(*(critic(x) for critic in (self.targets if target else self.critics)))
+
+    def _lower(self, first: Tensor, second: Tensor) -> Tensor:
+        """The lower of two guesses (..., 1), as a value (...,)."""
         return self.level + self.spread * torch.minimum(first, second).float().squeeze(-1)
 
     @property
@@ -150,35 +153,42 @@ class LatentModel(nn.Module):
     # -- learning -----------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the model and its critics on replay windows; metrics carry the imagined latents for `policy_loss`."""
-        seen, goal = self._targets(batch, generator)
-        self._rescale(goal[batch.mask > 0])
+        """Loss of the model and its critics on replay windows; metrics carry what `policy_loss` takes: the imagined
+        latents, the values of the actions that were lived in them, and the weights.
+        """
         near = self.encode({name: value[:, :2] for name, value in batch.observation.items()})
+        with torch.no_grad():
+            later = self.encode({name: value[:, 2:] for name, value in batch.observation.items()})
+            seen = torch.cat([near[:, 1:], later], 1).float()  # what the next moments look like, (B, T, D)
+        goal = self._targets(batch, seen, generator)
+        self._rescale(goal[batch.mask > 0])
         latents = self._imagine(near[:, 0], batch.action)
         following, x = latents[:, 1:], torch.cat([latents[:, :-1], batch.action], -1)
         weight = batch.mask * self.config.decay ** torch.arange(batch.mask.shape[1])
         weight = weight / weight.sum()
+        guesses = [critic(x) for critic in self.critics]
 
         def mean(loss: Tensor) -> Tensor:
             return (weight * loss).sum()
 
         ends = self.end_head(following).float().squeeze(-1)
-        guess = self.inverse(near.flatten(-2)).float()
+        inverse = self.inverse(near.flatten(-2)).float()
         losses = {
             "consistency": mean((following.float() - seen).square().mean(-1)),
             "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward)),
-            "critic": mean(torch.stack([self._critic_loss(critic(x), goal) for critic in self.critics]).sum(0)),
+            "critic": mean(torch.stack([self._critic_loss(guess, goal) for guess in guesses]).sum(0)),
             "end": mean(F.binary_cross_entropy_with_logits(ends, batch.terminated, reduction="none")),
-            "inverse": (batch.mask[:, 0] * (guess - batch.action[:, 0]).square().mean(-1)).mean(),
+            "inverse": (batch.mask[:, 0] * (inverse - batch.action[:, 0]).square().mean(-1)).mean(),
         }
         c = self.config
         total = c.consistency * losses["consistency"] + 0.1 * (losses["reward"] + losses["end"])
         total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
-        return total, {**losses, "value": goal.mean(), "latents": latents.detach(), "weight": weight}
+        told = {"latents": latents.detach(), "lived": self._lower(*guesses).detach(), "weight": weight}
+        return total, {**losses, "value": goal.mean(), **told}
 
     def policy_loss(self, latents: Tensor, lived: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Climb the critics with a little entropy, over imagined latents (B, T+1, D), with the actions that were lived
-        (B, T, A) and weights (B, T).
+        """Climb the critics with a little entropy, over imagined latents (B, T+1, D), with the values of the actions
+        that were `lived` and weights, each (B, T).
 
         What entropy is weighed against is the difference that actions make in a moment, not that between moments,
         which may be a hundred times as large.
@@ -189,7 +199,7 @@ class LatentModel(nn.Module):
         raw = mean + noise * log_std.exp()
         value = self.value(latents, raw.tanh()) / self.unit
         with torch.no_grad():
-            gap = (value - self.value(latents, lived) / self.unit).square().mul(weight).sum().sqrt()
+            gap = (value - lived / self.unit).square().mul(weight).sum().sqrt()
             self.scale.lerp_(gap.clamp(min=LEAST_GAP), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
@@ -203,17 +213,18 @@ class LatentModel(nn.Module):
         torch._foreach_lerp_(targets, sources, self.config.target_rate)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the next moments look like, (B, T, D), and the critics' targets, (B, T): rewards to the window's end."""
-        seen = self.encode({name: value[:, 1:] for name, value in batch.observation.items()}).float()
-        action = self.act(seen, torch.randn(*seen.shape[:2], self.action_size, generator=generator))
-        value = self.value(seen, action, target=True)
-        goal, onward = torch.empty_like(value), value[:, -1]
-        for t in reversed(range(value.shape[1])):
-            if t + 1 < value.shape[1]:  # where the episode does not go on, its last moment is judged instead
-                onward = torch.where(batch.mask[:, t + 1] > 0, goal[:, t + 1], value[:, t])
+    def _targets(self, batch: Batch, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """The critics' targets (B, T), from the next moments' latents (B, T, D): rewards to the last step that was
+        lived, then the value of the moment after it.
+        """
+        last = batch.mask.sum(1).long().sub(1).clamp(min=0)
+        end = seen[torch.arange(len(seen)), last]
+        action = self.act(end, torch.randn(len(end), self.action_size, generator=generator))
+        onward, goal = self.value(end, action, target=True), torch.empty_like(batch.reward)
+        for t in reversed(range(goal.shape[1])):
             goal[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
-        return seen, goal
+            onward = torch.where(t <= last, goal[:, t], onward)
+        return goal
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
         return F.smooth_l1_loss(guess.float().squeeze(-1), (goal - self.level) / self.spread, reduction="none")
