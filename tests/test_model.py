@@ -76,6 +76,18 @@ def test_targets_worked_by_hand():
     np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_loss_tells_what_the_lived_actions_are_worth_in_the_imagined_latents(steps):
+    """The policy loss takes them from there; a window may be as short as one step."""
+    model = Brain(SPEC, SMALL).model
+    for critic in model.critics:
+        torch.nn.init.normal_(critic[-1].weight)
+    batch = batch_of(torch.randn(5, steps + 1, 3), torch.rand(5, steps, 1), torch.rand(5, steps))
+    loss, told = model.loss(batch, torch.Generator())
+    assert loss.isfinite() and told["latents"].shape == (5, steps + 1, 16)
+    torch.testing.assert_close(told["lived"], model.value(told["latents"][:, :-1], batch.action).detach())
+
+
 def test_the_scale_of_values_is_followed_and_critics_go_on_saying_what_they_said():
     model = Brain(SPEC, SMALL).model
     for critic in (*model.critics, *model.targets):
