@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from cells import machine, mean, percent
+from cells import LIVES, WITHOUT, lived_twice, machine
 
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain
@@ -27,13 +27,11 @@ from ami_agent.files import write_json
 from ami_agent.learning.live import live
 from ami_agent.memory.store import EpisodeStore
 
-LIVES = 2
 SETTINGS = {
     "memory": (AgentConfig(), True),
     "no proposals": (AgentConfig(recalled=0), True),
-    "no memory": (AgentConfig(), False),
+    WITHOUT: (AgentConfig(), False),
 }
-WITHOUT = "no memory"
 
 
 def tried(environment: Environment, agent: AmiAgent, task: int, tries: int) -> tuple[int, int, bool]:
@@ -60,20 +58,6 @@ def lived(
                 for task in tasks:
                     yield tried(environment, agent, task, tries)
                 agent.close()
-
-
-def table(results: dict[str, np.ndarray]) -> Iterator[str]:
-    """{setting: (LIVES, tasks, 3)}, tries, decisions and success -> the lines of a Markdown table."""
-    heads = [f"{what}, {when}" for what in ("first try, %", "decisions", "saved") for when in ("first", "again")]
-    yield f"| | {' | '.join(heads)} |"
-    yield "|---" * 7 + "|"
-    for name, told in results.items():
-        at_once = (told[..., 0] == 1) & (told[..., 2] == 1)
-        cells = [percent(int(life.sum()), len(life)) for life in at_once]
-        cells += [f"{life[:, 1].mean():.1f}" for life in told]
-        gains = results[WITHOUT][..., 1] - told[..., 1]
-        cells += ["-" if name == WITHOUT else mean(gain, 1) for gain in gains]
-        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def main(
@@ -109,7 +93,8 @@ def main(
             results[setting] = np.array(told).reshape(LIVES, tasks, 3)
     print(f"`{env}` with {options}: tasks {first} to {first + tasks - 1}, after {brain.steps} env steps of learning")
     print(f"{machine()}\n")
-    print("\n".join(table(results)))
+    rows = {name: ((told[..., 0] == 1) & (told[..., 2] == 1), told[..., 1]) for name, told in results.items()}
+    print("\n".join(lived_twice("first try", rows)))
     if json:
         write_json(json, {name: told.tolist() for name, told in results.items()})
 

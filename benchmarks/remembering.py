@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import tyro
-from cells import machine, mean, percent
+from cells import LIVES, WITHOUT, lived_twice, machine
 
 from ami_agent.console import progress
 from ami_agent.files import write_json
 from ami_agent.runs import versions
 
-LIVES = 2
 KEPT, ANEW = True, False
 
 
@@ -38,9 +37,8 @@ SETTINGS = (
     Setting("no graph", ("--ways.no-use",)),
     Setting("no proposals", ("--recalled", "0")),
     Setting("no persistence", (), ANEW),
-    Setting("no memory", ("--memory", "off", "--ways.no-use")),
+    Setting(WITHOUT, ("--memory", "off", "--ways.no-use")),
 )
-WITHOUT = SETTINGS[-1].name
 
 
 def live(line: list[str], folder: Path) -> list[dict[str, Any]]:
@@ -63,19 +61,9 @@ def lives(setting: Setting, common: list[str], seed: int) -> list[list[dict[str,
     return told
 
 
-def table(results: dict[str, np.ndarray]) -> list[str]:
-    """results[setting]: (2, seeds, lives, episodes), successes and decisions -> the lines of a Markdown table."""
-    heads = [f"{what}, {when}" for what in ("success, %", "decisions") for when in ("first", "again")]
-    lines = [f"| | {' | '.join(heads)} | saved, first | saved, again |", "|---" * 7 + "|"]
-    for name, (success, decisions) in results.items():
-        cells = [percent(int(success[:, life].sum()), success[:, life].size) for life in range(LIVES)]
-        cells += [f"{decisions[:, life].mean():.1f}" for life in range(LIVES)]
-        without = results[WITHOUT][1] if WITHOUT in results else None
-        for life in range(LIVES):
-            own = name == WITHOUT or without is None
-            cells.append("-" if own else mean(without[:, life] - decisions[:, life], 1))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+def by_life(told: list[list[list[dict[str, Any]]]], what: str) -> np.ndarray:
+    """One thing of all episodes, as told by seed and life: (LIVES, seeds, episodes)."""
+    return np.array([[[one[what] for one in life] for life in seed] for seed in told]).swapaxes(0, 1)
 
 
 def main(
@@ -107,13 +95,10 @@ def main(
             for seed in range(seeds):
                 raw.setdefault(setting.name, []).append(lives(setting, common, seed + 1))
                 advance(1, setting.name)
-    results = {
-        name: np.array([[[[one[what] for one in life] for life in seed] for seed in told] for what in told[0][0][0]])
-        for name, told in raw.items()
-    }
+    results = {name: tuple(by_life(told, what) for what in ("success", "decisions")) for name, told in raw.items()}
     print(f"`{env}` with {options}: {seeds} seeds of {episodes} episodes, lived twice; 95 % intervals")
     print(f"{machine()}\n")
-    print("\n".join(table(results)))
+    print("\n".join(lived_twice("success", results)))
     if json:
         write_json(json, {"env": env, "options": options, "weights": weights, "versions": versions(), "lived": raw})
 
