@@ -1,9 +1,9 @@
 """Places that were seen and the ways between them: a graph over remembered moments.
 
 A landmark is a moment, kept with all that was sensed at it. A way from it costs what the agent's own critics say that
-it costs to get from there to what was achieved elsewhere, if that is near and they say that nothing is in between; a
-way that was gone is one in any case. After Search on the Replay Buffer (Eysenbach et al. 2019). The frontier, ways
-that lead where nobody has been, is what makes it explore.
+it costs to get from there to what was achieved elsewhere, if that is near; more, if they say that something is in
+between, for they may be wrong; a way that was gone is one in any case. After Search on the Replay Buffer (Eysenbach et
+al. 2019). The frontier, ways that lead where nobody has been, is what makes it explore.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ Costs = Callable[[Senses, np.ndarray], np.ndarray]  # senses (n, *shape), goals 
 
 TRUST = 1.5  # a way is believed if it costs up to this many times what its length costs where nothing is in between
 DETOUR = 1.2  # how much longer than straight on a way is taken to be where nobody has been
+WARY = 3.0  # the same, where a way is known
 CURIOUS = 4.0  # how much longer a way may be to a place that is further from all landmarks by 1
-RAISED = 4.0  # what the cost of a way that failed is multiplied by
+RAISED = 4.0  # what the cost of a way that failed, or is not believed, is multiplied by
 
 
 class Landmarks:
@@ -120,7 +121,7 @@ class Landmarks:
         onward = self._onward(start, *self._exits(goal))
         if onward is None and self._failed(here, goal) and self._doubt(senses, start):
             onward = self._onward(start, *self._exits(goal))
-        return goal if onward is None else onward
+        return goal if onward is None else self._by(senses, start, onward)
 
     def explore(self, senses: Senses, start: int) -> np.ndarray | None:
         """Where to go first to see what nobody has seen, from a moment, each (*shape,), for which the landmark `start`
@@ -132,7 +133,16 @@ class Landmarks:
         onward = self._onward(start, *self._cheapest(beyond))
         if onward is None and self._doubt(senses, start):
             onward = self._onward(start, *self._cheapest(beyond))
-        return onward
+        return None if onward is None else self._by(senses, start, onward)
+
+    def _by(self, senses: Senses, start: int, onward: np.ndarray) -> np.ndarray:
+        """Where to go for a place (G,) that is the next from the landmark `start`: there or, where something seems to
+        be in between but was not from the landmark, such as a corner, to the landmark itself first."""
+        here, back = senses["achieved_goal"].astype(np.float64), self.places[start]
+        if np.linalg.norm(here - back) <= self.spacing / 4 or self._failed(here, back):
+            return onward
+        seen = np.isfinite(self._trusted(_repeated(senses, 1), here, onward[None])[0])
+        return onward if seen else back.copy()
 
     def _doubt(self, senses: Senses, at: int) -> bool:
         """Where nothing is left, one of the ways that failed must be one after all, or was one only for a while: forget
@@ -151,7 +161,7 @@ class Landmarks:
     def _add(self, senses: Senses, place: np.ndarray) -> int:
         """A new landmark, and the ways to it from those near it."""
         index, near = len(self), np.flatnonzero(self._away(place) <= self.reach)
-        back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
+        back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0), RAISED)
         self._note(((other, index) for other in near.tolist()), back)
         for name, value in senses.items():
             self._senses.setdefault(name, Rows(value.shape, value.dtype)).append(value[None])
@@ -167,7 +177,8 @@ class Landmarks:
         away = self._away(self.places[at])
         near = np.flatnonzero((away <= self.reach) & (away > 0))
         ends = np.concatenate([self._rings()[at], self.places[near]])
-        cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends)
+        doubt = np.repeat([np.inf, RAISED], [len(self._ring), len(near)])
+        cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends, doubt)
         self._frontier.view[at] = cost[: len(self._ring)]
         self._note(((at, end) for end in near.tolist()), cost[len(self._ring) :])
 
@@ -179,17 +190,18 @@ class Landmarks:
             else:
                 self._seen.pop(way, None)
 
-    def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Costs of ways from moments at (n, G) or (G,) to (n, G); infinite if too long, if something is in between, or
-        if a way like that failed."""
+    def _trusted(
+        self, senses: Senses, start: np.ndarray, end: np.ndarray, doubt: float | np.ndarray = np.inf
+    ) -> np.ndarray:
+        """Costs of ways from moments at (n, G) or (G,) to (n, G); multiplied by `doubt`, (n,) or one for all, if
+        something seems to be in between; infinite if too long, or if a way like that failed."""
         if not len(end):
             return np.empty(0)
         cost = self._costs(senses, end)
         length = np.linalg.norm(end - start, axis=-1)
         most = TRUST * self._rate * np.maximum(length, self.spacing)
-        return np.where(
-            (length <= self.reach + self.spacing) & (cost <= most) & ~self._failed(start, end), cost, np.inf
-        )
+        cost = np.where(cost <= most, cost, cost * doubt)
+        return np.where((length <= self.reach + self.spacing) & ~self._failed(start, end), cost, np.inf)
 
     def _failed(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Whether a way like that from (..., G) to (..., G) failed, (...,) bool."""
@@ -224,11 +236,11 @@ class Landmarks:
     def _exits(self, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What it costs to get to a goal from each landmark without another, (n,), and by which place, (n, G)."""
         rings = self._rings()
-        straight = self._rate * np.linalg.norm(rings - goal, axis=2)
-        beyond = np.where(self._apart(rings) > self.spacing, DETOUR * straight, np.inf)
-        cost, by = self._cheapest(beyond)
         near = np.flatnonzero(self._away(goal) <= self.reach)
         direct = self._trusted(self._at(near), self.places[near], np.repeat(goal[None], len(near), 0))
+        detour = WARY if np.isfinite(direct).any() else DETOUR
+        straight = self._rate * np.linalg.norm(rings - goal, axis=2)
+        cost, by = self._cheapest(np.where(self._apart(rings) > self.spacing, detour * straight, np.inf))
         better = near[direct <= cost[near]]
         by[better] = goal
         cost[near] = np.minimum(cost[near], direct)

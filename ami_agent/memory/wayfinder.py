@@ -137,17 +137,14 @@ class Seeker:
             self._asked, self._barred = asked.copy(), Rows(here.shape, np.float64)
         self._barred.append(here[None])
         goal = self.sightings.where(asked, self._barred.view)
-        if not _same(goal, self._goal):
+        if goal is None or not (_same(goal, self._goal) and self.guide.heads_for(goal)):
             self._patience.begin()
-        elif goal is not None and self._near(here, goal) and self._patience.ends(here, goal):
+        elif self._patience.ends(here, goal):
             self._barred.append(goal[None])
             goal = self.sightings.where(asked, self._barred.view)
             self._patience.begin()
         self._goal = goal
         return self.guide.lead(senses, goal)
-
-    def _near(self, here: np.ndarray, goal: np.ndarray) -> bool:
-        return bool(np.linalg.norm(here - goal) <= self.guide.landmarks.reach)
 
 
 class Wayfinder:
@@ -184,6 +181,10 @@ class Wayfinder:
                 self._target, self._left, self._goal = target, at, goal
                 self._patience.begin()
         return self._target
+
+    def heads_for(self, place: np.ndarray) -> bool:
+        """Whether a place (G,) is where it leads to at once, not by sub-goals."""
+        return _same(place, self._target)
 
     def _onward(self, senses: Senses, at: int, goal: np.ndarray | None) -> np.ndarray:
         if goal is not None:
