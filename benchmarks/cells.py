@@ -14,10 +14,10 @@ LIVES = 2
 WITHOUT = "no memory"  # the setting that others save decisions against
 
 
-def percent(some: int, n: int) -> str:
+def percent(some: int, n: int, digits: int = 0) -> str:
     """A share, and its 95 % interval (Wilson)."""
     low, high = wilson(some, n)
-    return f"{100 * (some / n):.0f} ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{100 * (some / n):.{digits}f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def mean(values: np.ndarray, digits: int) -> str:

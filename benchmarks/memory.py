@@ -22,6 +22,7 @@ import gymnasium
 import numpy as np
 import torch
 import tyro
+from cells import machine
 from rows import Row, cpu, row
 
 import ami_envs  # noqa: F401 - registers the worlds
@@ -219,10 +220,9 @@ def main(moments: int = 1_000_000, rounds: int = 9, json: Path | None = None) ->
         json: write the figures, the machine and the versions to this file, too.
     """
     torch.set_num_threads(1)
-    machine, rows = hardware(), []
+    rows = []
     episodes = max(moments // (STEPS + 1), 1)
-    print(f"{machine['processor']}, {machine['cores']} cores; medians of {rounds} rounds of CPU time, one thread  ")
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    print(machine(f"; medians of {rounds} rounds of CPU time, one thread"), flush=True)
     print(f"\n{episodes * (STEPS + 1):,} moments x {LATENT}\n\n| what | figure | unit |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name, EpisodeStore(Path(name) / "memory.sqlite") as store:
 
@@ -248,7 +248,7 @@ def main(moments: int = 1_000_000, rounds: int = 9, json: Path | None = None) ->
         tell(replay_rows(store, rounds))
         tell(picture_rows(Path(name), rounds))
     if json:
-        write_json(json, {"machine": machine, "versions": versions(), "rows": [asdict(one) for one in rows]})
+        write_json(json, {"machine": hardware(), "versions": versions(), "rows": [asdict(one) for one in rows]})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 import speed_agent
 import torch
 import tyro
+from cells import machine
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import MODEL_FIELDS
 from others import Child, Walk
@@ -264,9 +265,7 @@ def main(
         sys.exit(f"no world {unknown[0]!r}; there are {', '.join(TASKS)}")
     torch.set_num_threads(1)
     python = ogbench_python or (sys.executable if importlib.util.find_spec("ogbench") else None)
-    machine = hardware()
-    print(f"{machine['processor']}, {machine['cores']} cores; medians of {rounds} rounds of CPU time, one thread  ")
-    print(", ".join(f"{name} {version}" for name, version in versions().items()), flush=True)
+    print(machine(f"; medians of {rounds} rounds of CPU time, one thread"), flush=True)
     rows, peer_versions = world_table(worlds or tuple(TASKS), python, rounds)
     if peer_versions:
         print("\nOGBench ran with " + ", ".join(f"{name} {version}" for name, version in peer_versions.items()))
@@ -277,7 +276,7 @@ def main(
             print(f"| {one.name} | {one.judged()} | {one.unit} |", flush=True)
     if json:
         figures = [asdict(one) for one in rows]
-        write_json(json, {"machine": machine, "versions": versions(), "ogbench": peer_versions, "rows": figures})
+        write_json(json, {"machine": hardware(), "versions": versions(), "ogbench": peer_versions, "rows": figures})
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import tyro
+from cells import machine, percent
 from gymnasium.vector import AutoresetMode
 
 from ami_agent import console
-from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import write_json
 from ami_agent.runs import hardware, versions
 from ami_envs.checks.trials import success_rate
@@ -85,12 +85,11 @@ def lines(rows: list[dict[str, Any]], episodes: int, floor_episodes: int) -> lis
 
 
 def _rate(rate: float, episodes: int) -> str:
-    low, high = wilson(round(rate * episodes), episodes)
-    return f"{100 * rate:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+    return percent(round(rate * episodes), episodes, digits=1)
 
 
 def main(episodes: int = 20, floor_episodes: int = 400, sessions: int = 20, json: Path | None = None) -> None:
-    """Print the tables in Markdown.
+    """Print the tables in Markdown, under the machine and the versions that made them.
 
     Args:
         episodes: of oracle, random and noop in each world, seeds 0 and on.
@@ -104,6 +103,7 @@ def main(episodes: int = 20, floor_episodes: int = 400, sessions: int = 20, json
         for id, options in cases:
             rows.append(measure(id, options, episodes, floor_episodes))
             advance(1, id)
+    print(f"{machine()}\n")
     print("\n".join(lines(rows, episodes, floor_episodes)))
     ways = recall(sessions)
     print(f"\n| Recall: steps / shortest, visit | {' | '.join(map(str, range(1, 9)))} |\n{'|---' * 9}|")
