@@ -107,6 +107,8 @@ def test_a_way_that_the_critics_doubt_is_tried_where_there_is_no_other():
     for lived in ([start, (0.5, 0.5)], [(1.5, 0.5), goal]):
         steps = np.linspace(*lived, 21).astype(np.float32)
         landmarks.relive({"achieved_goal": steps, "desired_goal": steps})
+    left = landmarks.places[:, 0] < 1
+    assert all(left[start] == left[end] for start, end in landmarks.ways)  # those that are believed
     assert walker.walk(Wayfinder(landmarks, 20), goal) < 100  # through the door it is about 50 strides
 
 

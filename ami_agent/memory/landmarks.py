@@ -47,6 +47,7 @@ class Landmarks:
         self._frontier = Rows((len(self._ring),), np.float64)  # cost of each way along the ring; infinite if it is none
         self._easiest = Rows((), np.float64)  # of them
         self._seen: dict[tuple[int, int], float] = {}  # from landmark to landmark: what the critics say that it costs
+        self._doubted: dict[tuple[int, int], float] = {}  # the same where they say that something is in between, raised
         self._gone: dict[tuple[int, int], float] = {}  # the same of ways that were gone, which count in any case
         self.failures = np.empty((0, 2 * size))  # (m, 2 G): from where, to where one did not get
         self._tree: KDTree | None = None
@@ -61,7 +62,7 @@ class Landmarks:
 
     @property
     def ways(self) -> dict[tuple[int, int], float]:
-        """From landmark to landmark: what it costs."""
+        """From landmark to landmark: what it costs, of those that are believed."""
         return self._seen | self._gone
 
     def see(self, senses: Senses, sought: np.ndarray | None = None) -> int:
@@ -97,6 +98,7 @@ class Landmarks:
         self._frontier.view[around[:, None] & there] = np.inf
         for end in np.flatnonzero(self._away(place) <= self.spacing).tolist():
             self._seen.pop((start, end), None)
+            self._doubted.pop((start, end), None)
             if (start, end) in self._gone:
                 self._gone[start, end] *= RAISED
 
@@ -161,8 +163,8 @@ class Landmarks:
     def _add(self, senses: Senses, place: np.ndarray) -> int:
         """A new landmark, and the ways to it from those near it."""
         index, near = len(self), np.flatnonzero(self._away(place) <= self.reach)
-        back = self._trusted(self._at(near), self.places[near], np.repeat(place[None], len(near), 0), RAISED)
-        self._note(((other, index) for other in near.tolist()), back)
+        back = self._judged(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
+        self._note(((other, index) for other in near.tolist()), *back)
         for name, value in senses.items():
             self._senses.setdefault(name, Rows(value.shape, value.dtype)).append(value[None])
         self._places.append(place[None])
@@ -177,31 +179,33 @@ class Landmarks:
         away = self._away(self.places[at])
         near = np.flatnonzero((away <= self.reach) & (away > 0))
         ends = np.concatenate([self._rings()[at], self.places[near]])
-        doubt = np.repeat([np.inf, RAISED], [len(self._ring), len(near)])
-        cost = self._trusted(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends, doubt)
-        self._frontier.view[at] = cost[: len(self._ring)]
-        self._note(((at, end) for end in near.tolist()), cost[len(self._ring) :])
+        cost, clear = self._judged(_repeated(senses, len(ends)), senses["achieved_goal"].astype(np.float64), ends)
+        ring = len(self._ring)
+        self._frontier.view[at] = np.where(clear, cost, np.inf)[:ring]
+        self._note(((at, end) for end in near.tolist()), cost[ring:], clear[ring:])
 
-    def _note(self, ways: Iterable[tuple[int, int]], costs: np.ndarray) -> None:
+    def _note(self, ways: Iterable[tuple[int, int]], costs: np.ndarray, clear: np.ndarray) -> None:
         """Ways as they are seen now; those of infinite cost are none."""
-        for way, cost in zip(ways, costs.tolist(), strict=True):
+        for way, cost, sure in zip(ways, costs.tolist(), clear.tolist(), strict=True):
+            self._seen.pop(way, None)
+            self._doubted.pop(way, None)
             if math.isfinite(cost):
-                self._seen[way] = cost
-            else:
-                self._seen.pop(way, None)
+                (self._seen if sure else self._doubted)[way] = cost if sure else RAISED * cost
 
-    def _trusted(
-        self, senses: Senses, start: np.ndarray, end: np.ndarray, doubt: float | np.ndarray = np.inf
-    ) -> np.ndarray:
-        """Costs of ways from moments at (n, G) or (G,) to (n, G); multiplied by `doubt`, (n,) or one for all, if
-        something seems to be in between; infinite if too long, or if a way like that failed."""
+    def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The same as `_judged`; infinite, too, if something seems to be in between."""
+        cost, clear = self._judged(senses, start, end)
+        return np.where(clear, cost, np.inf)
+
+    def _judged(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Costs of ways from moments at (n, G) or (G,) to (n, G), infinite if too long or if a way like that failed;
+        and whether nothing seems to be in between, (n,) bool."""
         if not len(end):
-            return np.empty(0)
+            return np.empty(0), np.empty(0, bool)
         cost = self._costs(senses, end)
         length = np.linalg.norm(end - start, axis=-1)
-        most = TRUST * self._rate * np.maximum(length, self.spacing)
-        cost = np.where(cost <= most, cost, cost * doubt)
-        return np.where((length <= self.reach + self.spacing) & ~self._failed(start, end), cost, np.inf)
+        clear = cost <= TRUST * self._rate * np.maximum(length, self.spacing)
+        return np.where((length <= self.reach + self.spacing) & ~self._failed(start, end), cost, np.inf), clear
 
     def _failed(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Whether a way like that from (..., G) to (..., G) failed, (...,) bool."""
@@ -216,7 +220,7 @@ class Landmarks:
     def _onward(self, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
         """The place (G,) to go to first from a landmark, if leaving each of them costs (n,) and leads to (n, G); None
         where there is no way."""
-        last, n, ways = np.flatnonzero(np.isfinite(cost)), len(self), self.ways
+        last, n, ways = np.flatnonzero(np.isfinite(cost)), len(self), self._doubted | self.ways
         start, end = np.fromiter(itertools.chain.from_iterable(ways), np.int64, 2 * len(ways)).reshape(-1, 2).T
         ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
         lengths = np.append(np.fromiter(ways.values(), np.float64, len(ways)), cost[last])
