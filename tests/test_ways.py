@@ -46,7 +46,7 @@ class Walker:
 
     def __init__(self, walls, start, doubt=1.0, believed=None):
         self.walls, self.here, self.asked = walls, np.float64(start), 0
-        self.believed = walls if believed is None else believed  # walls that are to be there
+        self.believed = walls if believed is None else believed  # walls that it takes to be there
         self.doubt = doubt  # what it believes a way through a wall to cost, times its length
 
     def costs(self, senses, goals):

@@ -97,8 +97,7 @@ class Landmarks:
         there = np.linalg.norm(self._rings() - place, axis=2) <= self.reach / 2
         self._frontier.view[around[:, None] & there] = np.inf
         for end in np.flatnonzero(self._away(place) <= self.spacing).tolist():
-            self._seen.pop((start, end), None)
-            self._doubted.pop((start, end), None)
+            self._forget((start, end))
             if (start, end) in self._gone:
                 self._gone[start, end] *= RAISED
 
@@ -120,10 +119,10 @@ class Landmarks:
         if np.isfinite(self._trusted(_repeated(senses, 1), here, goal[None])[0]):
             return goal
         self._look(senses, start)
-        onward = self._onward(start, *self._exits(goal))
+        onward = self._onward(senses, start, *self._exits(goal))
         if onward is None and self._failed(here, goal) and self._doubt(senses, start):
-            onward = self._onward(start, *self._exits(goal))
-        return goal if onward is None else self._by(senses, start, onward)
+            onward = self._onward(senses, start, *self._exits(goal))
+        return goal if onward is None else onward
 
     def explore(self, senses: Senses, start: int) -> np.ndarray | None:
         """Where to go first to see what nobody has seen, from a moment, each (*shape,), for which the landmark `start`
@@ -132,19 +131,10 @@ class Landmarks:
         self._look(senses, start)
         apart = np.minimum(self._apart(self._rings()), self.reach)
         beyond = np.where(apart > self.spacing, CURIOUS * self._rate * (self.reach - apart), np.inf)
-        onward = self._onward(start, *self._cheapest(beyond))
+        onward = self._onward(senses, start, *self._cheapest(beyond))
         if onward is None and self._doubt(senses, start):
-            onward = self._onward(start, *self._cheapest(beyond))
-        return None if onward is None else self._by(senses, start, onward)
-
-    def _by(self, senses: Senses, start: int, onward: np.ndarray) -> np.ndarray:
-        """Where to go for a place (G,) that is the next from the landmark `start`: there or, where something seems to
-        be in between but was not from the landmark, such as a corner, to the landmark itself first."""
-        here, back = senses["achieved_goal"].astype(np.float64), self.places[start]
-        if np.linalg.norm(here - back) <= self.spacing / 4 or self._failed(here, back):
-            return onward
-        seen = np.isfinite(self._trusted(_repeated(senses, 1), here, onward[None])[0])
-        return onward if seen else back.copy()
+            onward = self._onward(senses, start, *self._cheapest(beyond))
+        return onward
 
     def _doubt(self, senses: Senses, at: int) -> bool:
         """Where nothing is left, one of the ways that failed must be one after all, or was one only for a while: forget
@@ -187,10 +177,16 @@ class Landmarks:
     def _note(self, ways: Iterable[tuple[int, int]], costs: np.ndarray, clear: np.ndarray) -> None:
         """Ways as they are seen now; those of infinite cost are none."""
         for way, cost, sure in zip(ways, costs.tolist(), clear.tolist(), strict=True):
-            self._seen.pop(way, None)
-            self._doubted.pop(way, None)
-            if math.isfinite(cost):
-                (self._seen if sure else self._doubted)[way] = cost if sure else RAISED * cost
+            self._forget(way)
+            if math.isfinite(cost) and sure:
+                self._seen[way] = cost
+            elif math.isfinite(cost):
+                self._doubted[way] = RAISED * cost
+
+    def _forget(self, way: tuple[int, int]) -> None:
+        """Forget what the critics said of a way."""
+        self._seen.pop(way, None)
+        self._doubted.pop(way, None)
 
     def _trusted(self, senses: Senses, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """The same as `_judged`; infinite, too, if something seems to be in between."""
@@ -217,9 +213,9 @@ class Landmarks:
         """Which failures are of the very way from (G,) to (G,), (m,) bool."""
         return np.linalg.norm(self.failures - np.concatenate([start, end]), axis=1) <= self.spacing / 10
 
-    def _onward(self, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
-        """The place (G,) to go to first from a landmark, if leaving each of them costs (n,) and leads to (n, G); None
-        where there is no way."""
+    def _onward(self, senses: Senses, at: int, cost: np.ndarray, exits: np.ndarray) -> np.ndarray | None:
+        """The place (G,) to go to first, from a moment for which the landmark `at` stands, if leaving each landmark
+        costs (n,) and leads to (n, G); None where there is no way."""
         last, n, ways = np.flatnonzero(np.isfinite(cost)), len(self), self._doubted | self.ways
         start, end = np.fromiter(itertools.chain.from_iterable(ways), np.int64, 2 * len(ways)).reshape(-1, 2).T
         ends, starts = np.append(end, np.full(len(last), n)), np.append(start, last)
@@ -228,7 +224,16 @@ class Landmarks:
         onward = int(dijkstra(back, indices=n, return_predecessors=True)[1][at])
         if onward < 0:
             return None
-        return exits[at] if onward == n else self.places[onward]
+        return self._by(senses, at, exits[at] if onward == n else self.places[onward])
+
+    def _by(self, senses: Senses, start: int, onward: np.ndarray) -> np.ndarray:
+        """Where to go for a place (G,) that is the next from the landmark `start`: there or, where something seems to
+        be in between but was not from the landmark, such as a corner, to the landmark itself first."""
+        here, back = senses["achieved_goal"].astype(np.float64), self.places[start]
+        if np.linalg.norm(here - back) <= self.spacing / 4 or self._failed(here, back):
+            return onward
+        seen = np.isfinite(self._trusted(_repeated(senses, 1), here, onward[None])[0])
+        return onward if seen else back.copy()
 
     def _cheapest(self, beyond: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What leaving each landmark along its ring costs at least, (n,), and where for, (n, G), if from the ring it
