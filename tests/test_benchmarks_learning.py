@@ -167,7 +167,7 @@ def test_what_an_agent_lacks_is_left_out_of_scores_alone(tell):
     assert tables["repeat"][0][5] == "-" and tables["repeat"][0][7] == "400 / -"
     assert len(tables["CPU s"]) == 1 and [row[1][:5] for row in tables["score"]] == ["0.500", "0.250", "0.000"]
     assert "at the env steps above, 1 task |" in text
-    assert "- Not ranked: SB3 SAC has no result on ball_in_cup-catch-v0." in text
+    assert "- Not on all: SB3 SAC has no result on ball_in_cup-catch-v0." in text
 
 
 def test_other_versions_of_mujoco_are_not_compared(tell):

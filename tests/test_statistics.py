@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from ami_agent.evaluation.statistics import (
+    alike,
     difference_of_means,
     interquartile_mean,
     performance_profile,
@@ -105,14 +106,28 @@ def test_a_difference_of_means():
 
 
 def test_permutations_agree_with_scipy():
-    assert permutation_test([1.0] * 5, [0.0] * 5) == pytest.approx(1 / 252)
-    assert permutation_test([0.0, 1.0], [0.0, 1.0]) == pytest.approx(5 / 6)  # one of the six ways has the lower sum 0
+    assert permutation_test([[1.0] * 5], [[0.0] * 5]) == pytest.approx(1 / 252)
+    assert permutation_test([[0.0, 1.0]], [[0.0, 1.0]]) == pytest.approx(5 / 6)  # one of six ways has the lower sum 0
     for seed in range(4):
         before, after = drawn(2, 4, 8, seed)
         theirs = stats.permutation_test((after, before), lambda a, b: a.mean() - b.mean(), alternative="less")
-        assert permutation_test(before, after) == pytest.approx(theirs.pvalue)
+        assert permutation_test([before], [after]) == pytest.approx(theirs.pvalue)
     many = np.random.default_rng(0).normal(size=(2, 12))
     whole = stats.permutation_test(
         (many[1], many[0]), lambda a, b, axis: a.mean(axis) - b.mean(axis), vectorized=True, alternative="less"
     )
-    assert permutation_test(*many) == pytest.approx(whole.pvalue, abs=0.02)  # drawn, not all ways
+    assert permutation_test(many[:1], many[1:]) == pytest.approx(whole.pvalue, abs=0.02)  # drawn, not all ways
+
+
+def test_permutations_within_tasks_worked_by_hand():
+    # each task alone has its lowest sum in one of six ways: both have it in one of 36, however far apart the tasks lie
+    before, after = [[2.0, 3.0], [102.0, 103.0]], [[0.0, 1.0], [100.0, 101.0]]
+    assert permutation_test(before, after) == pytest.approx(1 / 36)
+    assert permutation_test(before, after, draws=30) >= 1 / 30  # drawn: what was found is one of the ways
+    with pytest.raises(ValueError):
+        permutation_test([[1.0]], [[1.0], [2.0]])
+
+
+def test_of_each_task_the_first_runs_count():
+    assert [runs.tolist() for runs in alike([[1, 2, 3], [4, 5]])] == [[1, 2], [4, 5]]
+    assert difference_of_means([[0, 0, 9], [0, 0]], [[1], [1]]) == (-1.0, -1.0, -1.0)

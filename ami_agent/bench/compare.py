@@ -13,7 +13,7 @@ from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.evaluation.statistics import difference_of_means, permutation_test, probability_of_improvement
 
-RISK = 0.05  # of calling worse what is as good, over all tasks of a suite together
+RISK = 0.05  # of calling worse what is as good, a suite
 WORSE = ArtefactError.exit_code  # what the gate ends with: a check that failed
 
 
@@ -24,16 +24,16 @@ class Change:
     task: Task
     before: list[float]
     after: list[float]
-    tasks: int  # that are looked at with it
+    looks: int  # questions that are asked of chance together
 
     @property
     def p(self) -> float:
-        return permutation_test(self.before, self.after)
+        return permutation_test([self.before], [self.after])
 
     @property
     def worse(self) -> bool:
-        """Beyond chance, though as many tasks are looked at (Bonferroni)."""
-        return self.p * self.tasks <= RISK
+        """Beyond chance, though as much is looked at (Bonferroni)."""
+        return self.p * self.looks <= RISK
 
     @property
     def line(self) -> str:
@@ -49,12 +49,12 @@ class Comparison:
     changes: tuple[Change, ...]
     gain: tuple[float, float, float]
     improvement: tuple[float, float, float]
-    gone: tuple[str, ...]  # tasks that A alone has
+    p: float  # of all tasks together, as of one
 
     @property
     def worse(self) -> bool:
         """As a whole, or on a task."""
-        return self.gain[2] < 0 or any(change.worse for change in self.changes)
+        return self.p * _looks(len(self.changes)) <= RISK or any(change.worse for change in self.changes)
 
     @property
     def seeds(self) -> int:
@@ -65,20 +65,17 @@ class Comparison:
         mean, low, high = self.gain
         lines = [
             f"{self.suite.name}, {len(self.changes)} of {len(self.suite.tasks)} tasks, at equal env steps",
-            f"  B - A {mean:+.3f} ({low:+.3f} to {high:+.3f}); P(B > A) {{:.2f}} ({{:.2f}} to {{:.2f}})".format(
-                *self.improvement
-            ),
+            f"  B - A {mean:+.3f} ({low:+.3f} to {high:+.3f}), p {self.p:.3f}; "
+            "P(B > A) {:.2f} ({:.2f} to {:.2f})".format(*self.improvement),
             *(change.line for change in self.changes),
         ]
-        if self.gone:
-            lines.append(f"  not compared, B has no result: {', '.join(self.gone)}")
         if self.seeds < CLAIM:
             lines.append(f"  warning: as few as {self.seeds} seeds, a claim needs {CLAIM}")
-        if len(self.changes) / comb(2 * self.seeds, self.seeds) > RISK:
+        if _looks(len(self.changes)) / comb(2 * self.seeds, self.seeds) > RISK:
             lines.append("  so few seeds cannot tell that a single task is worse")
         if self.worse:
             names = [change.task.short for change in self.changes if change.worse]
-            lines.append(f"  B is WORSE than A{' on ' + ', '.join(names) if high >= 0 else ''}, beyond chance")
+            lines.append("  B is WORSE than A, beyond chance" + (f": on {', '.join(names)}" if names else ""))
         elif low > 0:
             lines.append("  B is better than A")
         else:
@@ -86,30 +83,46 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(before: Iterable[Piece], after: Iterable[Piece]) -> list[Comparison]:
-    """By suite, over the tasks that both have; each is one agent's pieces.
+def compare(before: Iterable[Piece], after: Iterable[Piece]) -> tuple[list[Comparison], list[str]]:
+    """By suite, over the tasks that both have with two seeds or more; and why others that A has are left out. Each is
+    one agent's pieces.
 
-    Raises UsageError if they have no task in common, or a task was measured with other versions of MuJoCo, or an agent
-    has one seed alone.
+    Raises UsageError if nothing is left, or a task was measured with other versions of MuJoCo.
     """
     was, now = _entries(before), _entries(after)
+    lacks = {key: lack for key, entry in was.items() if (lack := _lack(entry, now.get(key)))}
     found = []
     for suite in SUITES.values():
-        keys = [(suite.name, task.name) for task in suite.tasks if (suite.name, task.name) in was]
-        pairs = [(was[key], now[key]) for key in keys if key in now]
-        if not pairs:
-            continue
-        for a, b in pairs:
-            _comparable(a, b)
-        scores = [shared_scores(a, b) for a, b in pairs]
-        changes = tuple(Change(a.task, *two, len(pairs)) for (a, _), two in zip(pairs, scores, strict=True))
-        old, new = ([two[k] for two in scores] for k in (0, 1))
-        gone = tuple(key[1] for key in keys if key not in now)
-        gains = difference_of_means(new, old), probability_of_improvement(new, old)
-        found.append(Comparison(suite, changes, *gains, gone))
+        keys = [key for task in suite.tasks if (key := (suite.name, task.name)) in was and key not in lacks]
+        if keys:
+            found.append(_comparison(suite, [(was[key], now[key]) for key in keys]))
+    left_out = [f"{task} of {suite}: {lack}" for (suite, task), lack in lacks.items()]
     if not found:
-        raise UsageError("A and B have no task in common, so there is nothing to compare")
-    return found
+        raise UsageError(f"there is nothing to compare: {'; '.join(left_out) or 'A has no piece at its end'}")
+    return found, left_out
+
+
+def _comparison(suite: Suite, pairs: list[tuple[Entry, Entry]]) -> Comparison:
+    for a, b in pairs:
+        _comparable(a, b)
+    scores = [shared_scores(a, b) for a, b in pairs]
+    changes = (Change(a.task, *two, _looks(len(pairs))) for (a, _), two in zip(pairs, scores, strict=True))
+    old, new = ([two[k] for two in scores] for k in (0, 1))
+    gains = difference_of_means(new, old), probability_of_improvement(new, old)
+    return Comparison(suite, tuple(changes), *gains, permutation_test(old, new))
+
+
+def _looks(tasks: int) -> int:
+    """Each task, and all of them together."""
+    return tasks + (tasks > 1)
+
+
+def _lack(a: Entry, b: Entry | None) -> str | None:
+    """Why a task cannot be compared, if it cannot."""
+    if b is None:
+        return "B has no result"
+    alone = next((name for name, entry in (("A", a), ("B", b)) if len(entry.pieces) < 2), None)
+    return alone and f"{alone} has one seed alone, which tells nothing of chance"
 
 
 def _comparable(a: Entry, b: Entry) -> None:
@@ -117,9 +130,6 @@ def _comparable(a: Entry, b: Entry) -> None:
     if len(versions) > 1:
         told = f"{a.task.name} was measured with MuJoCo {' and '.join(versions)}"
         raise UsageError(f"{told}, which cannot be compared; measure both with one")
-    for name, entry in (("A", a), ("B", b)):
-        if len(entry.pieces) < 2:
-            raise UsageError(f"{name} has one seed alone on {a.task.name}, which tells nothing of chance; run more")
 
 
 def agent_in(where: str) -> list[Piece]:

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from statistics import median
 
 import numpy as np
 
 from ami_agent.bench.results import LATE, Piece
 from ami_agent.bench.suites import SUITES, Suite, Task
-from ami_agent.evaluation.statistics import difference_of_means, interquartile_mean, stratified_bootstrap
+from ami_agent.evaluation.statistics import alike, difference_of_means, interquartile_mean, stratified_bootstrap
 
 OURS = "ours"
 PARTS = ("no-planner", "no-ways", "no-prediction", "no-inverse", "one-step", "half-updates")  # see `bench.ours`
@@ -44,14 +45,12 @@ class Estimate:
 
     @classmethod
     def of(cls, strata: Sequence[Sequence[float]]) -> Estimate:
-        """Of ``strata[task][run]``, by stratified bootstrap. All tasks weigh the same: of each the first runs count, as
-        many as there are of the one that has fewest."""
-        least = min(map(len, strata))
-        strata = [runs[:least] for runs in strata]
-        mean = interquartile_mean(np.concatenate([np.asarray(runs) for runs in strata]))
-        if least < 2:
+        """Of ``strata[task][run]``, by stratified bootstrap; see `alike`."""
+        equal = alike(strata)
+        mean = interquartile_mean(np.concatenate(equal))
+        if len(equal[0]) < 2:
             return cls(mean, None, None)
-        return cls(mean, *stratified_bootstrap([[[score] for score in runs] for runs in strata]))
+        return cls(mean, *stratified_bootstrap([[*runs[:, None]] for runs in equal]))
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ class Row:
     agent: str
     entries: dict[str, Entry]  # by name of task
     rank: int | None = None
+    over: tuple[str, ...] = ()  # the tasks that ranks are over, if it has one
 
     @property
     def name(self) -> str:
@@ -123,7 +123,8 @@ class Row:
 
     @cached_property
     def overall(self) -> Estimate:
-        return Estimate.of([entry.scores() for entry in self.entries.values()])
+        """Over the tasks that ranks are over or, without a rank, over its own."""
+        return Estimate.of([self.entries[name].scores() for name in self.over or self.entries])
 
     @cached_property
     def abilities(self) -> dict[str, Estimate]:
@@ -174,7 +175,8 @@ class Gain:
     def _verdict(self) -> str:
         if self.mean == 0:
             return "Ours does not lead: both are level"
-        return ("Ours leads" if self.leads else "Ours does not lead") + ("" if self.known else ", within chance")
+        chance = "" if self.known else ", by one seed" if self.low is None else ", within chance"
+        return ("Ours leads" if self.leads else "Ours does not lead") + chance
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _parts(version: str) -> list[int]:
 
 
 def _group(suite: Suite, pieces: list[Piece]) -> Group:
-    """Ranks are over the tasks of whoever has most of them; who lacks one of those is shown without a rank."""
+    """Ranks are over the most tasks that two agents share; who lacks one of those is shown without a rank."""
     by_agent: dict[str, dict[str, list[Piece]]] = {}
     for piece in pieces:
         by_agent.setdefault(piece.agent, {}).setdefault(piece.task.name, []).append(piece)
@@ -242,13 +244,21 @@ def _group(suite: Suite, pieces: list[Piece]) -> Group:
     for agent, found in by_agent.items():
         entries = {task.name: Entry(task, tuple(found[task.name])) for task in suite.tasks if task.name in found}
         rows.append(Row(agent, entries))
-    measured = [[name for name, entry in row.entries.items() if entry.measured] for row in rows if row.role == "agent"]
-    widest = max(measured, key=len, default=[])
-    ranked = sorted((row for row in rows if _is_ranked(row, widest)), key=lambda row: -row.overall.mean)
+    shared = _shared([row for row in rows if row.role == "agent"])
+    rows = [replace(row, over=shared) if shared and _is_ranked(row, shared) else row for row in rows]
+    ranked = [row for row in rows if row.over]
     places = {row.agent: 1 + sum(o.overall.mean > row.overall.mean for o in ranked) for row in ranked}
     rows = [replace(row, rank=places.get(row.agent)) for row in rows]
     rows.sort(key=lambda row: (row.role != "agent", row.rank or np.inf, -row.overall.mean, row.agent))
-    return Group(_versions(pieces), tuple(rows), tuple(task for task in suite.tasks if task.name in widest))
+    return Group(_versions(pieces), tuple(rows), tuple(task for task in suite.tasks if task.name in shared))
+
+
+def _shared(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The most tasks that two of the agents were measured on; those of one that is alone."""
+    found = [[name for name, entry in row.entries.items() if entry.measured] for row in rows]
+    measured = [names for names in found if names]
+    common = [[name for name in one if name in other] for one, other in combinations(measured, 2)]
+    return tuple(max(common or measured, key=len, default=[]))
 
 
 def _is_ranked(row: Row, tasks: Sequence[str]) -> bool:
@@ -275,7 +285,7 @@ def _gain(ours: Row, theirs: Row, ability: str) -> Gain | None:
         return None
     pairs = [shared_scores(ours.entries[name], theirs.entries[name]) for name in both]
     mine, others = ([pair[k] for pair in pairs] for k in (0, 1))
-    means = [interquartile_mean(np.concatenate([np.asarray(runs) for runs in some])) for some in (mine, others)]
+    means = [interquartile_mean(np.concatenate(alike(some))) for some in (mine, others)]
     known = all(min(map(len, some)) > 1 for some in (mine, others))
     mean, low, high = difference_of_means(mine, others) if known else (means[0] - means[1], None, None)
     seeds = min(map(len, (*mine, *others)))
@@ -312,12 +322,25 @@ def _notes(suite: Suite, pieces: list[Piece], groups: Sequence[Group]) -> Iterat
 
 
 def _gaps(row: Row, group: Group) -> Iterator[str]:
-    missing = [task.short for task in group.tasks if task.name not in row.entries]
-    if missing and row.role == "agent":
-        yield f"Not ranked: {row.name} has no result on {', '.join(missing)}."
-    every = sorted({seed for entry in row.entries.values() for seed in entry.seeds})
-    for entry in row.entries.values():
-        if gone := [str(seed) for seed in every if seed not in entry.seeds]:
-            yield f"Missing: {row.name} on {entry.task.short}, seed{'s' * (len(gone) > 1)} {', '.join(gone)}."
+    others = [other.entries for other in group.rows if other.role == "agent"]
+    known = {name: entry.task.short for entries in others for name, entry in entries.items()}
+    lacking = [short for name, short in known.items() if name not in row.entries]
+    if lacking and row.role == "agent":
+        yield f"{'Not ranked' if row.rank is None else 'Not on all'}: {row.name} has no result on {', '.join(lacking)}."
+    entries = row.entries.values()
+    every = sorted({seed for other in group.rows for entry in other.entries.values() for seed in entry.seeds})
+    nowhere = [seed for seed in every if not any(seed in entry.seeds for entry in entries)]
+    if nowhere:
+        yield f"Missing: {row.name}, {_seeds(nowhere)}."
+    for entry in entries:
+        if gone := [seed for seed in every if seed not in (*entry.seeds, *nowhere)]:
+            yield f"Missing: {row.name} on {entry.task.short}, {_seeds(gone)}."
         if any(piece.settings != entry.pieces[0].settings for piece in entry.pieces):
             yield f"Not one agent: the seeds of {row.name} on {entry.task.short} were made with different settings."
+    fewest, most = row.seeds
+    if fewest < most:
+        yield f"In means over tasks the first {fewest} of the seeds of {row.name} count on each."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

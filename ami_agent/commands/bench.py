@@ -61,16 +61,18 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Whether B is worse than A beyond chance, before a change is merged; exit code 4 if it is."""
+    """Whether B is worse than A beyond chance, before a change is merged; exit code 4 if it is, or lacks a task."""
 
     places: tyro.conf.Positional[tuple[str, str]]
     """A and B: each FOLDER of results, whose "ours" is meant, or FOLDER:AGENT."""
+    partial: bool = False
+    """Let B pass, though tasks that A has cannot be compared."""
     json: bool = False
     """Print one JSON object on stdout."""
 
 
 def main(config: List | Run | Compare) -> int:
-    """Do what `config` asks; 0, or 4 if a comparison shows a loss."""
+    """Do what `config` asks; 0, or 4 if a comparison fails."""
     if isinstance(config, Compare):
         return _compare(config)
     return _list(config.json) if isinstance(config, List) else _run(config)
@@ -81,21 +83,23 @@ def _compare(config: Compare) -> int:
 
     before, after = config.places
     was, now = agent_in(before), agent_in(after)
-    found = compare(was, now)
-    for name in sorted({piece.suite.name for piece in was} - {piece.suite.name for piece in now}):
-        console.say(f"{name} is not compared: B has no result of it")
+    found, left_out = compare(was, now)
     for side, pieces in (("A", was), ("B", now)):
         for piece in pieces:
             if not piece.counts:
                 console.say(f"unfinished, and not counted, in {side}: {piece.task.name}, seed {piece.seed}")
+    for told in left_out:
+        console.say(f"not compared: {told}")
     worse = any(one.worse for one in found)
+    fails = worse or bool(left_out and not config.partial)
     if config.json:
-        told = [
+        suites = [
             {
                 "suite": one.suite.name,
                 "seeds": one.seeds,
                 "gain": one.gain,
                 "improvement": one.improvement,
+                "p": one.p,
                 "worse": one.worse,
                 "tasks": {
                     change.task.name: {"before": change.before, "after": change.after, "p": change.p}
@@ -104,10 +108,12 @@ def _compare(config: Compare) -> int:
             }
             for one in found
         ]
-        console.emit({"a": before, "b": after, "worse": worse, "suites": told})
+        console.emit({"a": before, "b": after, "worse": worse, "left_out": left_out, "suites": suites})
     else:
         print("\n".join(one.text for one in found))
-    return WORSE if worse else 0
+        if left_out and not config.partial:
+            print("not all that A has can be compared, so B does not pass; --partial lets it")
+    return WORSE if fails else 0
 
 
 def _list(json: bool) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from math import comb, sqrt
+from math import comb, prod, sqrt
 
 import numpy as np
 
@@ -48,6 +48,12 @@ def interquartile_mean(values: Sequence[float] | np.ndarray) -> float:
     return float(_middle_means(row)[0])
 
 
+def alike(scores: Scores) -> list[np.ndarray]:
+    """All tasks weigh the same: of each its first runs, as many as there are of the one that has fewest."""
+    least = min(map(len, scores))
+    return [np.asarray(runs[:least], np.float64) for runs in scores]
+
+
 def stratified_bootstrap(
     strata: Sequence[Sequence[Sequence[float] | np.ndarray]], level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
@@ -61,13 +67,11 @@ def stratified_bootstrap(
 def difference_of_means(
     ours: Scores, theirs: Scores, level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Interquartile mean of ours less that of theirs, with its interval by stratified bootstrap of both."""
-    gain = interquartile_mean(np.concatenate(list(ours))) - interquartile_mean(np.concatenate(list(theirs)))
-    redrawn = [
-        _redrawn_means([[[score] for score in runs] for runs in scores], draws, seed + k)
-        for k, scores in enumerate((ours, theirs))
-    ]
-    return gain, *middle_interval(redrawn[0] - redrawn[1], level)
+    """Interquartile mean of ours less that of theirs (see `alike`), its interval by stratified bootstrap of both."""
+    sides = [alike(scores) for scores in (ours, theirs)]
+    means = [interquartile_mean(np.concatenate(scores)) for scores in sides]
+    redrawn = [_redrawn_means([[*runs[:, None]] for runs in scores], draws, seed + k) for k, scores in enumerate(sides)]
+    return means[0] - means[1], *middle_interval(redrawn[0] - redrawn[1], level)
 
 
 def performance_profile(
@@ -105,20 +109,29 @@ def probability_of_improvement(
     return chance, *middle_interval(redrawn, level)
 
 
-def permutation_test(before: Sequence[float], after: Sequence[float], draws: int = 20_000, seed: int = 0) -> float:
-    """How likely the mean of `after` lies as far below that of `before`, or further, if they do not differ: one-sided.
+def permutation_test(before: Scores, after: Scores, draws: int = 20_000, seed: int = 0) -> float:
+    """How likely `after` lies as far below `before`, or further, if they do not differ on any task: one-sided, by the
+    difference of means, each task counting alike.
 
-    Over all ways to part the values, or that many drawn at random where there are more (E. J. G. Pitman, "Significance
-    Tests Which May be Applied to Samples from any Populations", 1937). It is right for few runs, too.
+    Over all ways to part the runs of each task, or that many drawn at random where there are more (E. J. G. Pitman,
+    "Significance Tests Which May be Applied to Samples from any Populations", 1937). It is right for few runs, too.
+    Raises ValueError unless both have the same number of tasks.
     """
-    pooled, n, k = np.array([*after, *before], np.float64), len(after) + len(before), len(after)
-    if comb(n, k) <= draws:
-        sums = pooled[np.array(list(combinations(range(n), k)))].sum(axis=1)
-    else:
-        order = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (draws, 1)), axis=1)
-        order[0] = np.arange(n)  # what was found is one of the ways
-        sums = pooled[order[:, :k]].sum(axis=1)
-    return float(np.mean(sums <= pooled[:k].sum() + 1e-9 * np.abs(pooled).sum()))
+    pooled = [np.array([*now, *was], np.float64) for was, now in zip(before, after, strict=True)]
+    counts = [comb(len(runs), len(now)) for runs, now in zip(pooled, after, strict=True)]
+    every = prod(counts) <= draws
+    ways = np.unravel_index(np.arange(prod(counts)), counts) if every else [None] * len(pooled)
+    rng = np.random.default_rng(seed)
+    gains = np.zeros(prod(counts) if every else draws)
+    for runs, now, way in zip(pooled, after, ways, strict=True):
+        n, k = len(runs), len(now)
+        if way is not None:
+            orders = np.array([*combinations(range(n), k)])[way]
+        else:
+            orders = rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)[:, :k]
+            orders[0] = np.arange(k)  # what was found is one of the ways
+        gains += runs[orders].sum(axis=1) * (1 / k + 1 / (n - k))  # what is not `after` sums up to the rest
+    return float(np.mean(gains <= gains[0] + 1e-9 * np.abs(np.concatenate(pooled)).sum()))
 
 
 def _redrawn_means(strata: Sequence[Sequence[Sequence[float] | np.ndarray]], draws: int, seed: int) -> np.ndarray:
