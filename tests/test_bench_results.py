@@ -121,6 +121,12 @@ def test_what_is_wrong_is_said(tmp_path, path, value, said):
     assert said in refused(tmp_path, changed(path, value))
 
 
+def test_returns_that_cannot_be_are_refused(tmp_path):
+    facts = made_up("ours", "Pendulum-v1", 3, 0.5)
+    facts["points"][0]["returns"][2] = 1e5
+    assert "points[0].returns has 100000: no episode of Pendulum-v1 can have more than 0" in refused(tmp_path, facts)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

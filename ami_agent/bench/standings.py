@@ -258,7 +258,7 @@ def _shared(rows: Sequence[Row]) -> tuple[str, ...]:
     found = [[name for name, entry in row.entries.items() if entry.measured] for row in rows]
     measured = [names for names in found if names]
     common = [[name for name in one if name in other] for one, other in combinations(measured, 2)]
-    return tuple(max(common or measured, key=len, default=[]))
+    return max(map(tuple, common or measured), key=len, default=())
 
 
 def _is_ranked(row: Row, tasks: Sequence[str]) -> bool:

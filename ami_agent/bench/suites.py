@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, Literal
 
 from ami_agent.errors import UsageError, nearest
@@ -20,6 +21,10 @@ ABILITIES = {
     "adapt": "go on under causes never met in training",
     "stay safe": "reach the goal and harm nobody",
 }
+
+
+DMC_MOST = 1000.0  # a reward of at most 1, a thousand times
+MOST = {"Pendulum-v1": 0.0, "Reacher-v5": 0.0, "Pusher-v5": 0.0, "InvertedDoublePendulum-v5": 10_000.0}  # by rewards
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Task:
     def short(self) -> str:
         return self.name.removeprefix("dm_control/").removeprefix("ami/")
 
+    @property
+    def most(self) -> float:
+        """What no episode's return can lie above; infinite where that is not known."""
+        return MOST.get(self.environment, DMC_MOST if self.environment.startswith("dm_control/") else inf)
+
     def score(self, value: float) -> float:
         """A value of the metric between floor (0) and reference (1)."""
         return (value - self.floor) / (self.reference - self.floor)
@@ -85,7 +95,7 @@ class Suite:
 
 def _dmc(name: str, published: float, repeat: int = 4) -> Task:
     where, source = f"dm_control/{name}-v0", "0 and dm_control's most"
-    return Task(where, "control", 50_000, 10_000, repeat, "return", 0.0, 1000.0, source, published=published)
+    return Task(where, "control", 50_000, 10_000, repeat, "return", 0.0, DMC_MOST, source, published=published)
 
 
 def _gym(
