@@ -16,6 +16,7 @@ from ami_agent.cost.objectives import Return
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, check_ranges
 from ami_agent.memory.capacity import forget
+from ami_agent.memory.control import EpisodicControl, Recalled
 from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
 from ami_agent.memory.forgetting import ForgettingConfig
@@ -26,12 +27,12 @@ from ami_agent.memory.wayfinder import WayConfig, Ways
 from ami_agent.places import by_places, seen_as_places
 from ami_agent.planning.cem import CEM, CEMConfig, shifted
 from ami_agent.planning.graphed import Graphed
-from ami_agent.planning.noise import Noise
-from ami_agent.protocols import Episode, Objective, Planner, Wanted, WorldModel
+from ami_agent.planning.noise import Noise, mixed
+from ami_agent.protocols import Episode, Objective, Planner, WorldModel
 from ami_agent.world_model.inference import Inference, Precision
 from ami_agent.world_model.latent import LatentModel
 
-GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step
+SAME = 0.25  # imagined steps from a moment within which it is taken for that moment
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class AgentConfig:
     priors: int = 8
     """Proposals to the planner by the policy prior: its mean, the rest samples."""
     recalled: int = 4
-    """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well."""
+    """Proposals to the planner by memory: what was done in the nearest moments of episodes that went well. In a moment
+    that is as one of an episode that succeeded, what was done then is done again."""
     ways: WayConfig = field(default_factory=WayConfig)
     forgetting: ForgettingConfig = field(default_factory=ForgettingConfig)
     embed_first: int = 100_000
@@ -118,6 +120,7 @@ class AmiAgent:
         self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
         self.embedding: Literal["before", "meanwhile"] | None = None  # when old episodes are embedded: before it lives
         self.memory = None if store is None else self._open_memory(store)
+        self.control = EpisodicControl(self.config.recalled, self.config.planner.horizon, brain.spec.action_size)
         self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -150,12 +153,14 @@ class AmiAgent:
     def decide(self, latent: Tensor) -> Tensor:
         """Plan from latents (B, D) and return the plans' first actions (B, A)."""
         self._refresh()
-        recalled, distances = self._recalled(latent)
+        recalled = self._recalled(latent)
         if self._plan is None:
             self._plan = latent.new_zeros(len(latent), self.config.planner.horizon, self.brain.spec.action_size)
-        seeds = torch.from_numpy(_mix(self.seed, self._episode, self._step))
-        told = (self._plan, seeds, torch.from_numpy(self._step > 0), recalled, distances)
+        seeds = torch.from_numpy(mixed(self.seed, self._episode, self._step))
+        known = (torch.from_numpy(one) for one in (recalled.actions, recalled.distances, recalled.again))
+        told = (self._plan, seeds, torch.from_numpy(self._step > 0), *known)
         plan = self._think(latent, *(one.to(latent.device) for one in told))
+        self.control.took(recalled, plan.cpu().numpy())
         self._plan = shifted(plan)
         return plan[:, 0]
 
@@ -166,15 +171,26 @@ class AmiAgent:
             self._think, self._parts = Graphed(self._from_here), (self.planner, self.objective)
 
     def _from_here(
-        self, latent: Tensor, plan: Tensor, seeds: Tensor, begun: Tensor, recalled: Tensor, distances: Tensor
+        self,
+        latent: Tensor,
+        plan: Tensor,
+        seeds: Tensor,
+        begun: Tensor,
+        recalled: Tensor,
+        distances: Tensor,
+        again: Tensor,
     ) -> Tensor:
-        """Search on from `plan` (B, T, A), in worlds that have not `begun` from the policy prior's own."""
-        proposals = self._proposals(latent, seeds, recalled, distances)
+        """Search on from `plan` (B, T, A), in worlds that have not `begun` from the policy prior's own; in a moment
+        that was the same, what was done then is done `again` (B,)."""
+        proposals, away = self._proposals(latent, seeds, recalled, distances)
         start = torch.where(begun[:, None, None], plan, proposals[:, 0])
         objective = self.objective
         if isinstance(objective, Return):  # another may count in other units
             objective = objective.near(proposals[:, 0], self.config.trust * self.model.action_gap)
-        return self.planner.plan(self._view, latent, objective, seeds, start, proposals)
+        found = self.planner.plan(self._view, latent, objective, seeds, start, proposals)
+        if recalled.shape[1] == 0:
+            return found
+        return torch.where((again & (away[:, 0] <= SAME))[:, None, None], recalled[:, 0], found)
 
     def _look(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Moments, each sense (..., *shape), as the brain has learned to see them."""
@@ -184,6 +200,7 @@ class AmiAgent:
         """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
         must go."""
         known = self.look_back(episode)
+        self.control.end(episode.success)
         if self.ways is not None:
             last = {name: value[-1] for name, value in episode.observation.items()}
             self.ways.end(self._look(last), last["achieved_goal"])
@@ -298,8 +315,9 @@ class AmiAgent:
         known = self.brain.spec if self._judge is None else self._judge.spec
         return senses == known.senses and episode.action.shape[1] == self.brain.spec.action_size
 
-    def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> Tensor:
-        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before.
+    def _proposals(self, latent: Tensor, seeds: Tensor, recalled: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Action sequences worth a look, (B, P, T, A): of the policy prior, and of what went well before; and how many
+        imagined steps away that was, (B, P).
 
         Only a moment within one imagined step of this one tells what to do in it; instead of others, the prior's own
         plan stands.
@@ -314,31 +332,11 @@ class AmiAgent:
             actions.append(self.model.act(here, noise[t]))
         prior = torch.stack(actions, 2)
         if recalled.shape[1] == 0:
-            return prior
+            return prior, distances
         step = (self.model.predict(latent, prior[:, 0, 0]) - latent).norm(dim=-1, keepdim=True)
-        return torch.cat([prior, torch.where((distances <= step)[:, :, None, None], recalled, prior[:, :1])], 1)
+        away = distances / (step + 1e-9)
+        return torch.cat([prior, torch.where((away <= 1.0)[:, :, None, None], recalled, prior[:, :1])], 1), away
 
-    def _recalled(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """What was done in the nearest moments that went well, (B, P, T, A), P as many as there are up to `recalled`,
-        and how far they are, (B, P).
-        """
-        horizon, size = self.config.planner.horizon, self.brain.spec.action_size
-        if self.memory is not None and self.config.recalled and self._judge is None:  # else what went well is another
-            _, moments, distances = self.memory.recall(latent.cpu().numpy(), self.config.recalled, Wanted(good=True))
-            if moments.shape[1]:
-                return torch.from_numpy(self.memory.continuation(moments, horizon)), torch.from_numpy(distances)
-        return torch.empty(len(latent), 0, horizon, size), torch.empty(len(latent), 0)
-
-
-def _mix(seed: int, *numbers: np.ndarray) -> np.ndarray:
-    """One seed from a seed and an array (B,) of each number: (B,) int64, not negative.
-
-    Each number counts on from what those before it gave, by SplitMix64 (Steele, Lea, Flood 2014).
-    """
-    mixed = np.full(len(numbers[0]), GAMMA)
-    for number in (np.full(len(mixed), seed % 2**64, np.uint64), *numbers):
-        mixed = mixed + number.astype(np.uint64) * GAMMA
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(1)).astype(np.int64)
+    def _recalled(self, latent: Tensor) -> Recalled:
+        memory = self.memory if self._judge is None else None  # else what went well is another
+        return self.control.recall(memory, latent.cpu().numpy(), follow=self.ways is None)  # else goals are its own

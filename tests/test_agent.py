@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ami_agent.agent import AgentConfig, AmiAgent, _mix
+from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.baselines.oracle_planner import OraclePlannerAgent
 from ami_agent.baselines.simple import NoopAgent, RandomAgent
 from ami_agent.brain import Brain, BrainConfig
@@ -18,6 +18,7 @@ from ami_agent.learning.live import live
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.planning.cem import CEM, CEMConfig
+from ami_agent.planning.noise import mixed
 from ami_agent.world_model.latent import ModelConfig
 
 SMALL = BrainConfig(EncoderConfig(latent=16, width=32), ModelConfig(width=32))
@@ -51,7 +52,7 @@ def test_the_same_seed_acts_the_same_and_another_does_not(reach):
 
 def test_no_two_decisions_share_a_seed():
     episodes, steps = (grid.ravel() for grid in np.meshgrid(np.arange(20), np.arange(200)))
-    seeds = np.concatenate([_mix(seed, episodes, steps) for seed in range(20)])
+    seeds = np.concatenate([mixed(seed, episodes, steps) for seed in range(20)])
     assert seeds.dtype == np.int64 and seeds.min() >= 0 and len(np.unique(seeds)) == 20 * 20 * 200
 
 
@@ -135,15 +136,34 @@ def test_memory_changes_what_is_proposed(reach, tmp_path):
         agent.remember(episode)
         latent = torch.from_numpy(store.read(1).latent[:1])
         recalled = agent._recalled(latent)
-        proposed = agent._proposals(latent, torch.tensor([3]), *recalled)
-        assert proposed.shape[1] == QUICK.priors + recalled[0].shape[1] > QUICK.priors
+        known = torch.from_numpy(recalled.actions), torch.from_numpy(recalled.distances)
+        proposed, away = agent._proposals(latent, torch.tensor([3]), *known)
+        assert proposed.shape[1] == QUICK.priors + away.shape[1] > QUICK.priors
         assert np.array_equal(proposed[0, QUICK.priors].numpy(), episode.action[: QUICK.planner.horizon])
         agent.model.predict = lambda latent, action: latent  # a step leads nowhere: nothing else is within it
-        proposed = agent._proposals(latent + 0.01, torch.tensor([3]), *agent._recalled(latent + 0.01))
+        proposed, _ = agent._proposals(latent, torch.tensor([3]), known[0], known[1] + 0.01)
         assert torch.equal(proposed[:, QUICK.priors :], proposed[:, :1].expand_as(proposed[:, QUICK.priors :])), (
             "far from what was lived, the prior's plan stands"
         )
-        assert agent_in(reach)._recalled(latent)[0].shape[1] == 0
+        assert agent_in(reach)._recalled(latent).actions.shape[1] == 0
+
+
+def test_what_succeeded_is_done_again_until_it_fails(tmp_path):
+    push = Environment("ami/Push-v0", 1)
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(push, store)
+        episode = replace(lived(push, agent, 1)[0], success=True)
+        agent.remember(episode)
+        later = agent_in(push, store, seed=7)
+        later.reset(np.ones(1, bool))
+        observation = push.reset(seeds=[episode.seed])
+        for done in episode.action[:3]:
+            action = later.act(observation)
+            np.testing.assert_array_equal(action[0], done)
+            observation = push.step(action)[0]
+        later.remember(replace(episode, success=False))
+        later.reset(np.ones(1, bool))
+        assert not np.array_equal(later.act(push.reset(seeds=[episode.seed]))[0], episode.action[0])
 
 
 def test_a_read_only_memory_is_not_added_to(reach, tmp_path):

@@ -114,6 +114,13 @@ class EpisodicMemory:
             self._rebuild(f"it is damaged: {error}")
             return self.continuation(moments, horizon)
 
+    def succeeds(self, moments: np.ndarray) -> np.ndarray:
+        """moments (B, 2) -> (B,) bool: whether its episode went on from there, and succeeded. Raises KeyError for one
+        that is not in this memory."""
+        if self._moments is None:
+            raise KeyError("the memory is empty: nothing was done in it yet")
+        return self._moments.succeeds(moments)
+
     def _open(self) -> None:
         """Take what the file holds of what the store has, and read the rest from the store."""
         there = self._marks()

@@ -105,6 +105,11 @@ class Moments:
         t = np.minimum(moments[..., 1:] + np.arange(horizon), last)  # the row at T is zero
         return self._actions[self._first.view[slots] + t]
 
+    def succeeds(self, moments: np.ndarray) -> np.ndarray:
+        """moments (B, 2) -> (B,) bool: whether its episode went on from there, and succeeded."""
+        slots = [self._slots[int(id)] for id in moments[:, 0]]
+        return (self._fact("success")[slots] == 1) & (moments[:, 1] < self._fact("moments")[slots] - 1)
+
     def mask(self, wanted: Wanted) -> np.ndarray | None:
         """(n,) bool over the rows, None if all match."""
         known = (wanted, len(self))

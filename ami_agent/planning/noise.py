@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 NUMBERS, ROWS = 2**20, 2**14  # in a table, at least
 SHARE = 8  # times as many rows in a table as in a draw from it, at least
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step
 GOLDEN = 0x9E3779B1  # the golden section of 2**32: its multiples lie evenly (Fibonacci hashing; Knuth, TAOCP 3, 6.4)
 
 
@@ -54,3 +56,17 @@ def coloured(length: int, exponent: float) -> Tensor:
     scale = torch.where(frequency > 0, frequency, 1.0 / length) ** (-exponent / 2)
     mix = torch.fft.irfft(scale[:, None] * torch.fft.rfft(torch.eye(length), dim=0), n=length, dim=0)
     return mix / mix.square().sum(1, keepdim=True).sqrt()
+
+
+def mixed(seed: int, *numbers: np.ndarray) -> np.ndarray:
+    """One seed from a seed and an array (B,) of each number: (B,) int64, not negative.
+
+    Each number counts on from what those before it gave, by SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    mixed = np.full(len(numbers[0]), GAMMA)
+    for number in (np.full(len(mixed), seed % 2**64, np.uint64), *numbers):
+        mixed = mixed + number.astype(np.uint64) * GAMMA
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(1)).astype(np.int64)

@@ -1,0 +1,55 @@
+"""Doing again what went well: episodic control (Lengyel, Dayan 2007; Blundell et al. 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.protocols import Wanted
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What was done in the P moments most like those of B worlds, of episodes that went well, the nearest first."""
+
+    actions: np.ndarray  # (B, P, T, A)
+    distances: np.ndarray  # (B, P)
+    episodes: np.ndarray  # (B, P)
+    again: np.ndarray  # (B,): whether the nearest may be followed
+
+
+class EpisodicControl:
+    """An episode may be followed that went on from the moment recalled, and succeeded; unless it was followed before,
+    and in vain: the world may be another by now.
+    """
+
+    def __init__(self, k: int, horizon: int, action_size: int) -> None:
+        self._k, self._shape = k, (horizon, action_size)
+        self._followed: set[int] = set()  # in the episodes that go on
+        self._vain: set[int] = set()
+
+    def recall(self, memory: EpisodicMemory | None, latent: np.ndarray, follow: bool) -> Recalled:
+        """Latents (B, D). P is as many as there are, up to k. Without `follow` none may be followed."""
+        worlds = len(latent)
+        if memory is not None and self._k:
+            _, moments, distances = memory.recall(latent, self._k, Wanted(good=True))
+            if moments.shape[1]:
+                episodes = moments[..., 0]
+                again = follow & memory.succeeds(moments[:, 0]) & ~np.isin(episodes[:, 0], list(self._vain))
+                return Recalled(memory.continuation(moments, self._shape[0]), distances, episodes, again)
+        nothing = np.empty((worlds, 0), np.float32), np.empty((worlds, 0), np.int64)
+        return Recalled(np.empty((worlds, 0, *self._shape), np.float32), *nothing, np.zeros(worlds, bool))
+
+    def took(self, recalled: Recalled, plan: np.ndarray) -> None:
+        """What was planned then, (B, T, A)."""
+        if recalled.again.any():
+            same = recalled.again & (plan == recalled.actions[:, 0]).all((1, 2))
+            self._followed.update(recalled.episodes[same, 0].tolist())
+
+    def end(self, success: bool | None) -> None:
+        """An episode is over. With several worlds at once, what others follow counts as followed in it, too."""
+        if success is False:
+            self._vain |= self._followed
+        self._followed.clear()
