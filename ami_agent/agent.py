@@ -160,7 +160,8 @@ class AmiAgent:
         known = (torch.from_numpy(one) for one in (recalled.actions, recalled.distances, recalled.again))
         told = (self._plan, seeds, torch.from_numpy(self._step > 0), *known)
         plan = self._think(latent, *(one.to(latent.device) for one in told))
-        self.control.took(recalled, plan.cpu().numpy())
+        if recalled.again.any():
+            self.control.took(recalled, plan.cpu().numpy())
         self._plan = shifted(plan)
         return plan[:, 0]
 
@@ -338,5 +339,6 @@ class AmiAgent:
         return torch.cat([prior, torch.where((away <= 1.0)[:, :, None, None], recalled, prior[:, :1])], 1), away
 
     def _recalled(self, latent: Tensor) -> Recalled:
-        memory = self.memory if self._judge is None else None  # else what went well is another
-        return self.control.recall(memory, latent.cpu().numpy(), follow=self.ways is None)  # else goals are its own
+        if self.memory is None or self._judge is not None:  # what went well for another goal is of no use
+            return self.control.nothing(len(latent))
+        return self.control.recall(self.memory, latent.cpu().numpy(), follow=self.ways is None)  # which set goals

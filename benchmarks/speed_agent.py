@@ -84,7 +84,8 @@ def plan_rows(rounds: int) -> Iterator[Row]:
 def plan_works(agent: AmiAgent, half: AmiAgent, seen: dict[str, np.ndarray]) -> dict[str, Callable[[], object]]:
     latent = agent.brain.perceive(seen)
     seeds = torch.arange(len(latent))
-    proposals = agent._proposals(latent, seeds, *agent._recalled(latent))
+    recalled = agent._recalled(latent)
+    proposals, _ = agent._proposals(latent, seeds, *map(torch.from_numpy, (recalled.actions, recalled.distances)))
     start, model = proposals[:, 0].clone(), agent.model
     own = Return(model, model.discount)
 

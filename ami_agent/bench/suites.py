@@ -126,7 +126,8 @@ SUITES = {
         ),
         Suite(
             "ami-bench-v1",
-            "what an agent must be able to do, in our worlds, learned within an hour of a robot's time",
+            "what an agent must be able to do, in our worlds, learned within an hour of a robot's time; a sixth "
+            "ability, to perceive, is not learned here: benchmarks/perceiving.py measures it",
             (
                 *(_world(name, "plan") for name in ("Reach", "Push", "Stack", "Drawer", "MazeNav", "Depot")),
                 *(_world(name, "remember") for name in ("Recall", "CueDelay")),

@@ -30,23 +30,25 @@ class EpisodicControl:
         self._followed: set[int] = set()  # in the episodes that go on
         self._vain: set[int] = set()
 
-    def recall(self, memory: EpisodicMemory | None, latent: np.ndarray, follow: bool) -> Recalled:
+    def recall(self, memory: EpisodicMemory, latent: np.ndarray, follow: bool) -> Recalled:
         """Latents (B, D). P is as many as there are, up to k. Without `follow` none may be followed."""
-        worlds = len(latent)
-        if memory is not None and self._k:
-            _, moments, distances = memory.recall(latent, self._k, Wanted(good=True))
-            if moments.shape[1]:
-                episodes = moments[..., 0]
-                again = follow & memory.succeeds(moments[:, 0]) & ~np.isin(episodes[:, 0], list(self._vain))
-                return Recalled(memory.continuation(moments, self._shape[0]), distances, episodes, again)
-        nothing = np.empty((worlds, 0), np.float32), np.empty((worlds, 0), np.int64)
-        return Recalled(np.empty((worlds, 0, *self._shape), np.float32), *nothing, np.zeros(worlds, bool))
+        _, moments, distances = memory.recall(latent, self._k, Wanted(good=True))
+        if not moments.shape[1]:
+            return self.nothing(len(latent))
+        episodes = moments[..., 0]
+        again = follow & memory.succeeds(moments[:, 0]) & ~np.isin(episodes[:, 0], list(self._vain))
+        return Recalled(memory.continuation(moments, self._shape[0]), distances, episodes, again)
+
+    def nothing(self, worlds: int) -> Recalled:
+        actions = np.empty((worlds, 0, *self._shape), np.float32)
+        return Recalled(
+            actions, np.empty((worlds, 0), np.float32), np.empty((worlds, 0), np.int64), np.zeros(worlds, bool)
+        )
 
     def took(self, recalled: Recalled, plan: np.ndarray) -> None:
-        """What was planned then, (B, T, A)."""
-        if recalled.again.any():
-            same = recalled.again & (plan == recalled.actions[:, 0]).all((1, 2))
-            self._followed.update(recalled.episodes[same, 0].tolist())
+        """What was planned then, (B, T, A): whether it was what is recalled."""
+        same = recalled.again & (plan == recalled.actions[:, 0]).all((1, 2))
+        self._followed.update(recalled.episodes[same, 0].tolist())
 
     def end(self, success: bool | None) -> None:
         """An episode is over. With several worlds at once, what others follow counts as followed in it, too."""
