@@ -17,15 +17,14 @@ CSS = f"""
 svg {{ font: 11px system-ui, sans-serif; --ink: #333; color: var(--ink); fill: var(--ink) }}
 @media (prefers-color-scheme: dark) {{ svg {{ --ink: #ccc }} }}
 .title {{ font-weight: 600 }} .head {{ font-size: 14px; font-weight: 600 }}
-{curves.CSS} .line {{ fill: none; stroke: var(--c); stroke-width: 2 }}
+{curves.CSS}
 """
 
 
 def figure(rows: list[Row], suite: Suite) -> str:
     """Each task's metric, against env steps in the upper rows, against CPU seconds in the lower."""
-    agents = [row for row in rows if row.role == "agent"]
-    colours = {row.agent: f"c{i % curves.COLOURS}" for i, row in enumerate(agents)}
-    styles = {row.name: colours.get(row.agent, row.role) for row in rows}
+    colours = curves.styles(row.agent for row in rows)
+    styles = {row.name: colours[row.agent] for row in rows}
     tasks = [task for task in suite.tasks if any(task.name in row.entries for row in rows)]
     metrics = " or ".join(dict.fromkeys(task.metric for task in tasks)).capitalize()
     high = HEAD + -(-len(tasks) // COLUMNS) * (HIGH + TITLE)

@@ -221,7 +221,7 @@ def test_the_figure_has_every_agent_on_both_axes(tell, tmp_path):
     assert len(paths) == 2 * 2 * 3 * 2  # axes x tasks x agents x (band and line)
     assert not re.search("nan|inf", "".join(paths))
     assert {"ball_in_cup-catch-v0", "Reacher-v5", "SB3 SAC"} <= {text.text for text in root.iter(f"{space}text")}
-    assert {"c0", "c1", "floor"} == {group.get("class") for group in root.iter(f"{space}g")}
+    assert {"c0", "c1", "random"} == {group.get("class") for group in root.iter(f"{space}g")}
 
 
 def test_a_curve_is_of_seeds_that_got_there(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from pieces import GIF, made_up, write
 
 from ami_agent import cli
+from ami_agent.bench import curves
 from ami_agent.bench.leaderboard import View, render, write_page
 from ami_agent.bench.results import load
 from ami_agent.bench.standings import standings
@@ -104,6 +105,21 @@ def test_it_fits_and_can_be_read(look, width, scheme):
     while view.evaluate("document.querySelector('details img').naturalWidth") != 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_agent_has_one_look_on_the_page(look):
+    view = look()
+    looks = view.evaluate("""[...document.querySelectorAll(".legend li")].map((item) => [item.innerText.trim(),
+        ...["stroke", "strokeDasharray"].map((name) => getComputedStyle(item.querySelector("path"))[name])])""")
+    assert len({name for name, *_ in looks}) == len({tuple(one) for one in looks}) == 5
+    assert len({tuple(look) for _, *look in looks}) == 5
+
+
+def test_the_well_known_have_colours_of_their_own():
+    for others in ([], ["aaa", "zzz"], ["ppo", *(f"other{i}" for i in range(20))]):
+        found = curves.styles(["ours", "sac", "random", *others])
+        assert (found["ours"], found["sac"], found["random"]) == ("c0", "c1", "random")
+        assert not {found[agent] for agent in others if agent != "ppo"} & {"c0", "c1", "c2", "c3", "c4", "random"}
 
 
 def test_columns_sort_by_mouse_and_by_key(look):
@@ -215,8 +231,9 @@ def test_references_alone_are_shown(tmp_path):
 
 def test_moving_pictures_are_left_out_where_there_is_no_room(folder):
     standing = standings(load([folder]).pieces)[0]
-    assert [film.episodes["best"][1] for film in View(standing).films] == [f"data:image/gif;base64,{GIF}"]
-    assert not View(standing, films=10).films and View(standing, films=10).films_left == 1
+    styles = curves.styles(row.agent for group in standing.groups for row in group.rows)
+    assert [film.episodes["best"][1] for film in View(standing, styles).films] == [f"data:image/gif;base64,{GIF}"]
+    assert not View(standing, styles, films=10).films and View(standing, styles, films=10).films_left == 1
 
 
 def test_build_leaves_out_what_is_wrong_and_says_so(folder, tmp_path, capsys):

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from ami_agent.bench.results import Piece
+from ami_agent.bench.standings import CEILINGS, FLOORS, OURS, SB3
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 
 SIZE = 300, 200  # of a panel, margins and all
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34  # margins in it
-COLOURS = 10  # agents told apart by colour
+COLOURS = 11  # agents told apart by colour
+KNOWN = (OURS, *SB3)  # the first of them are theirs
 AXES = {"steps": "env steps", "cpu_seconds": "CPU seconds of learning"}
 CSS = """
 .c0 { --c: #d9480f } .c1 { --c: #1c6fc4 } .c2 { --c: #2b8a3e } .c3 { --c: #8250c4 } .c4 { --c: #a77b06 }
 .c5 { --c: #0c8599 } .c6 { --c: #c2255c } .c7 { --c: #6a7d1c } .c8 { --c: #8a5a3c } .c9 { --c: #4c5fd7 }
-.floor, .ceiling { --c: #7b8794 }
+.c10 { --c: #a3479f } .random, .oracle { --c: #7f8a96 } .noop, .oracle-planner { --c: #3f4a56 }
 @media (prefers-color-scheme: dark) {
 .c0 { --c: #ff8a5b } .c1 { --c: #62a8f5 } .c2 { --c: #5cc773 } .c3 { --c: #b794f6 } .c4 { --c: #e0b341 }
 .c5 { --c: #45c4d4 } .c6 { --c: #f783ac } .c7 { --c: #b3c94a } .c8 { --c: #cf9f7f } .c9 { --c: #93a1ff }
-.floor, .ceiling { --c: #98a5b5 } }
+.c10 { --c: #dc94d8 } .random, .oracle { --c: #8794a3 } .noop, .oracle-planner { --c: #d3dae2 } }
 svg.panel { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; fill: currentColor }
 .panel text { opacity: .75 } .panel .grid { stroke: currentColor; opacity: .12 }
-.panel .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
 .panel .band { fill: var(--c); opacity: .16 }
-.panel .floor .line { stroke-dasharray: 1 5 } .panel .ceiling .line { stroke-dasharray: 6 4; stroke-width: 1.5 }
+.line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
+.random .line { stroke-dasharray: 1 5 } .noop .line { stroke-dasharray: 8 4 1 4 }
+.oracle .line { stroke-dasharray: 9 5 } .oracle-planner .line { stroke-dasharray: 3 4 }
 """
+
+
+def styles(agents: Iterable[str]) -> dict[str, str]:
+    """A class by agent, that of its colour: the same for those well known wherever they are, the others' by name."""
+    agents, references = set(agents), (*FLOORS, *CEILINGS)
+    others = sorted(agents.difference(KNOWN, references))
+    free = COLOURS - len(KNOWN)
+    found = {agent: f"c{i}" for i, agent in enumerate(KNOWN)} | {agent: agent for agent in references}
+    found |= {agent: f"c{len(KNOWN) + i % free}" for i, agent in enumerate(others)}
+    return {agent: found[agent] for agent in agents}
 
 
 @dataclass(frozen=True)

@@ -69,15 +69,12 @@ class Made:
 class View:
     """A standing as the page shows it."""
 
-    def __init__(self, standing: Standing, films: int = MOST_FILMS) -> None:
-        self.suite, self.standing, self.groups = standing.suite, standing, standing.groups
+    def __init__(self, standing: Standing, styles: Mapping[str, str], films: int = MOST_FILMS) -> None:
+        """`styles` are `curves.styles`, the same for all views of a page."""
+        self.suite, self.standing, self.groups, self.styles = standing.suite, standing, standing.groups, styles
         self.rows = standing.rows
         self.tasks = [task for task in self.suite.tasks if any(task.name in row.entries for row in self.rows)]
         self.abilities = list(dict.fromkeys(task.ability for task in self.tasks))
-        agents = [row.agent for row in self.rows if row.role == "agent"]
-        others = [row.agent for group in self.groups[1:] for row in group.rows if row.agent not in agents]
-        colours = {agent: f"c{i % curves.COLOURS}" for i, agent in enumerate(dict.fromkeys([*agents, *others]))}
-        self.styles = {row.agent: colours.get(row.agent, row.role) for group in self.groups for row in group.rows}
         told = {row.agent for row in self.rows}
         self.references = {agent: called(agent) for agent in (*FLOORS, *CEILINGS) if agent in told}
         self.published = any(task.published is not None for task in self.tasks)
@@ -194,13 +191,14 @@ def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> s
     """The page. `faults`: what is wrong with files that were left out."""
     style, script = (_part(f"leaderboard.{kind}") for kind in ("css", "js"))
     style += curves.CSS
+    styles = curves.styles(row.agent for standing in found for group in standing.groups for row in group.rows)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     return environment.from_string(_part("leaderboard.html.j2")).render(
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
         style=Markup(style),
         script=Markup(script),
-        views=[View(standing, MOST_FILMS // len(found)) for standing in found if standing.groups],
+        views=[View(standing, styles, MOST_FILMS // len(found)) for standing in found if standing.groups],
         empty=[standing for standing in found if not standing.groups],
         faults={visible(path.name): told for path, told in faults.items()},
         abilities=ABILITIES,
