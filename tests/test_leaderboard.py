@@ -155,17 +155,23 @@ def test_it_filters_by_suite_ability_and_words(look):
     view.select_option("#ability", "plan")
     assert set(column(view, "table.tasks", 0)) == {"Reach-v0"}
     assert view.locator("section.suite:visible .panels figure:visible").count() == 1
-    assert "control" not in view.locator("table.standing:visible thead").first.inner_text()
+    heads = view.locator("table.standing:visible thead").first.inner_text().split()
+    assert "plan" in heads and not {"control", "score", "steps"} & {*heads}  # what is over all abilities is not there
     view.fill("#find", "ours reach")
     assert column(view, "table.tasks", 1) == ["ours"]
+    versus = view.locator("section.suite:visible .box", has=view.get_by_text("Ours against the best"))
+    assert versus.locator("tbody tr:visible th").all_inner_texts() == ["plan"]  # no agent a row: not by words
+    view.fill("#find", "random")
+    empty = view.locator("section.suite:visible .none:visible")
+    assert column(view, "table.tasks", 1) == [] and set(empty.all_inner_texts()) == {"Nothing matches."}
     view.fill("#find", "nobody")
-    assert (
-        column(view, "table.tasks", 1) == [] and view.get_by_text("No task fits what is looked for.").first.is_visible()
-    )
-    view.select_option("#suite", "ami-bench-v1")
-    view.select_option("#ability", "")
+    assert not view.locator("section.suite:visible").count() and view.locator("main > .none").is_visible()
+    view.select_option("#suite", "")
+    view.select_option("#ability", "reason")
     view.fill("#find", "")
-    assert view.locator("section.suite:visible h2").all_inner_texts() == ["ami-bench-v1"]
+    assert view.locator("section.suite:visible h2").all_inner_texts() == ["ami-bench-v1"]  # core-v1 has none
+    view.select_option("#ability", "")
+    view.select_option("#suite", "ami-bench-v1")
     assert set(view.locator("section.suite:visible table.tasks tbody th").all_inner_texts()) == {
         "Reach-v0",
         "Levers-v0",

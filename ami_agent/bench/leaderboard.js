@@ -19,16 +19,20 @@ function sort(header) {
 }
 
 function filter() {
-  const suite = document.getElementById("suite").value, ability = document.getElementById("ability").value;
-  const words = document.getElementById("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const section of all("section.suite")) section.hidden = suite !== "" && section.dataset.suite !== suite;
-  for (const cell of all("th[data-ability], td[data-ability]"))
-    cell.hidden = ability !== "" && cell.dataset.ability !== ability;
-  for (const item of all("[data-text]")) {
-    const fits = words.every((word) => item.dataset.text.toLowerCase().includes(word));
-    item.hidden = !fits || (ability !== "" && "task" in item.dataset && item.dataset.task !== ability);
+  const [suite, ability, find] = ["suite", "ability", "find"].map((id) => document.getElementById(id)?.value ?? "");
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const part of all("[data-ability]")) part.hidden = ability !== "" && part.dataset.ability !== ability;
+  for (const item of all("[data-abilities]")) {
+    const text = item.dataset.text?.toLowerCase();
+    item.hidden = (ability !== "" && !item.dataset.abilities.split(",").includes(ability))
+      || (text !== undefined && !words.every((word) => text.includes(word)));
   }
-  for (const none of all(".none")) none.hidden = all("[data-text]", none.parentElement).some((item) => !item.hidden);
+  for (const group of all(".group")) {
+    const other = suite !== "" && "suite" in group.dataset && group.dataset.suite !== suite;
+    group.hidden = other || all("[data-text]", group).every((item) => item.hidden);
+  }
+  for (const none of all(".none"))
+    none.hidden = all("[data-abilities], .group", none.parentElement).some((item) => !item.closest("[hidden]"));
 }
 
 for (const button of all("th button")) button.addEventListener("click", () => sort(button.parentElement));

@@ -61,7 +61,7 @@ class Film:
 class Made:
     """How an agent's rows were made."""
 
-    agent: str
+    row: Row
     commands: list[str]
     circumstances: list[str]
 
@@ -177,7 +177,7 @@ class View:
 def _made(row: Row) -> Made:
     pieces = [piece for entry in row.entries.values() for piece in entry.pieces]
     commands = dict.fromkeys(shlex.join(["ami-agent", *piece.command]) for piece in pieces if piece.command)
-    return Made(row.name, list(commands), list(dict.fromkeys(filter(None, map(_circumstances, pieces)))))
+    return Made(row, list(commands), list(dict.fromkeys(filter(None, map(_circumstances, pieces)))))
 
 
 def _circumstances(piece: Piece) -> str:
