@@ -114,7 +114,8 @@ class Piece:
         """Processor and GPU, as far as they are told."""
         told = {name: self.hardware[name] for name in ("processor", "gpu") if name in self.hardware}
         if "processor" in told:
-            told["processor"] += f", {self.hardware.get('cores', '?')} cores"
+            cores = self.hardware.get("cores", "?")
+            told["processor"] += f", {cores} core{'s' * (cores != '1')}"
         return "; ".join(told.values())
 
 

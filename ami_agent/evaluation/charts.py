@@ -168,4 +168,4 @@ def _frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
 def _tick(value: float, axis: Axis) -> str:
     """Short and exact enough to tell neighbours apart."""
     step = axis.high - axis.low
-    return "0" if not axis.log and abs(value) < 1e-9 * step else f"{value:.6g}"
+    return "0" if not axis.log and abs(value) < 1e-9 * step else f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
