@@ -100,11 +100,33 @@ def test_it_fits_and_can_be_read(look, width, scheme):
     assert lightness[0] > 0.9 > 0.3 > lightness[1] if scheme == "light" else lightness[0] < 0.15 < 0.7 < lightness[1]
     for what in ("table.standing", ".panels svg", ".verdict", "details img"):
         assert view.locator(what).count()
+    boxes = "[...document.querySelectorAll('.scroll:has(.tasks), .pair .scroll')]"
+    if width == 1280:
+        assert view.evaluate(f"{boxes}.every((box) => box.scrollWidth <= box.clientWidth)")
+    assert view.evaluate("[...document.querySelectorAll('.tasks tr')].every((row) => [0, 1, 2].every((k) =>"
+                         "row.cells[k].getBoundingClientRect().right <= innerWidth))")  # fmt: skip
+    sizes = view.evaluate("[...document.querySelectorAll('svg.panel')].map((one) => 12 * one.clientWidth /"
+                          "one.viewBox.baseVal.width).filter(Boolean)")  # fmt: skip
+    assert min(sizes) >= 11  # pixels of a chart's letters
     view.locator("details:has(img) summary").first.click()
     deadline = time.monotonic() + 10  # wait_for_function would need `eval`, which the page's policy forbids
     while view.evaluate("document.querySelector('details img').naturalWidth") != 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert view.locator("details img").first.bounding_box()["width"] == 192  # a whole number of times its own
+
+
+def test_heads_stand_on_one_line_and_panels_side_by_side(look):
+    view = look()
+    bottoms = view.evaluate("""[...document.querySelectorAll("table.standing thead tr")].map((row) =>
+        [...row.cells].map((cell) => { const range = document.createRange(); range.selectNodeContents(cell);
+        return range.getBoundingClientRect().bottom }))""")
+    assert all(max(some) - min(some) < 0.5 for some in bottoms)
+    for what in (".panels h4", ".panels figcaption"):
+        view.evaluate("(what) => { document.querySelector(what).textContent = 'a long name '.repeat(9) }", what)
+    tops = view.evaluate("[...document.querySelectorAll('.panels')[0].querySelectorAll('.steps svg')]"
+                         ".map((one) => one.getBoundingClientRect().top)")  # fmt: skip
+    assert len(tops) == len(TASKS) and max(tops) - min(tops) < 0.5
 
 
 def test_an_agent_has_one_look_on_the_page(look):
@@ -229,16 +251,57 @@ def test_what_is_said(folder):
     assert "http://" not in text and "https://" not in text and "url(" not in text and "@import" not in text
 
 
+def test_success_at_the_last_step_stands_under_that_at_any_time(tmp_path):
+    made = [made_up("ours", TASKS[3], seed, 0.1, 0.8) for seed in range(3)]
+    for facts, share in zip(made, (0.2, 0.4, 0.6), strict=True):
+        facts["points"][-1]["final_successes"] = [i < share * 20 for i in range(20)]
+    text = render(standings(load([write(tmp_path, *made)]).pieces), {})
+    assert ">80 % <" in text and ">40 % at the last step<" in text
+
+
+def test_machines_and_commands_are_told(tmp_path):
+    made = [made_up("ours", task, seed, 0.1, 0.5) for task in TASKS[:2] for seed in (0, 1)]
+    other = {"processor": "difference engine", "cores": 1}
+    made += [made_up("ours", TASKS[0], 2, 0.1, 0.5, hardware=other, command=["bench", "run", "--seeds", "2,"])]
+    text = render(standings(load([write(tmp_path, *made)]).pieces), {})
+    told = "Seconds of different machines cannot be compared; learning was timed on 2: "
+    assert text.count(f"{told}abacus, 2 cores; difference engine, 1 core.") == 3  # two tables and the curves
+    for what, command in (("Pendulum-v1, InvertedDoublePendulum-v5: seeds 0, 1", "--suite core-v1 --agents ours"),
+                          ("Pendulum-v1: seed 2", "--seeds 2,")):  # fmt: skip
+        assert f"<h4>{what}</h4>\n<pre>ami-agent bench run {command}</pre>" in text
+    assert "Seconds of different machines" not in render(standings(load([tmp_path]).pieces[:1]), {})
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    idle = [made_up("noop", task, 0, 0.3) for task in TASKS]
+    text = render(standings(load([write(tmp_path, made_up("ours", TASKS[3], 0, 0.1, 0.5), *idle)]).pieces), {})
+    assert "No learner yet on: Pendulum-v1, InvertedDoublePendulum-v5, Reacher-v5." in text
+    assert "Not drawn: it compares agents" in text and text.count("<figure ") == 1
+    assert "Doing nothing scores above 0 where the floor is weak: on Pendulum-v1 (0.30), " in text
+    assert ">10k</text>" in text  # the task's env steps
+
+
 def test_references_alone_are_shown(tmp_path):
     folder = write(tmp_path, made_up("random", TASKS[0], 0, 0.0), made_up("oracle", TASKS[0], 0, 1.0))
     text = render(standings(load([folder]).pieces), {})
+    assert "No learner yet on: Pendulum-v1." in text and "<figure" not in text
     assert "Ours and Stable-Baselines3 have no task in common yet" in text and "<h3>Tasks" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(-1200, "\N{MINUS SIGN}1.2k"), (-0.5, "\N{MINUS SIGN}0.5"), (2.1e6, "2.1M"), (-1e-12, "0")]
+)
+def test_numbers_in_charts_are_short(value, told):
+    assert curves.brief(value) == told
 
 
 def test_moving_pictures_are_left_out_where_there_is_no_room(folder):
     standing = standings(load([folder]).pieces)[0]
     styles = curves.styles(row.agent for group in standing.groups for row in group.rows)
-    assert [film.episodes["best"][1] for film in View(standing, styles).films] == [f"data:image/gif;base64,{GIF}"]
+    [(task, [film])] = View(standing, styles).films.items()
+    best = film.episodes["best"]
+    assert (task.name, film.agent, best.address) == (TASKS[0], "ours", f"data:image/gif;base64,{GIF}")
+    assert (best.width, best.height) == (192, 192)
     assert not View(standing, styles, films=10).films and View(standing, styles, films=10).films_left == 1
 
 

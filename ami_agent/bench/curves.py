@@ -13,7 +13,7 @@ from ami_agent.bench.standings import CEILINGS, FLOORS, OURS, SB3
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 
-SIZE = 300, 200  # of a panel, margins and all
+SIZE = 288, 196  # of a panel, margins and all
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34  # margins in it
 COLOURS = 11  # agents told apart by colour
 KNOWN = (OURS, *SB3)  # the first of them are theirs
@@ -26,7 +26,7 @@ CSS = """
 .c0 { --c: #ff8a5b } .c1 { --c: #62a8f5 } .c2 { --c: #5cc773 } .c3 { --c: #b794f6 } .c4 { --c: #e0b341 }
 .c5 { --c: #45c4d4 } .c6 { --c: #f783ac } .c7 { --c: #b3c94a } .c8 { --c: #cf9f7f } .c9 { --c: #93a1ff }
 .c10 { --c: #dc94d8 } .random, .oracle { --c: #8794a3 } .noop, .oracle-planner { --c: #d3dae2 } }
-svg.panel { width: 100%; height: auto; display: block; font: 11px system-ui, sans-serif; fill: currentColor }
+svg.panel { width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif; fill: currentColor }
 .panel text { opacity: .75 } .panel .grid { stroke: currentColor; opacity: .12 }
 .panel .band { fill: var(--c); opacity: .16 }
 .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
@@ -80,10 +80,12 @@ def panel(
     label: str,
     bounds: tuple[float, float] | None = None,
     size: tuple[int, int] = SIZE,
+    most: float | None = None,
 ) -> str:
-    """An `<svg>` of the series over one another. One with a single row, of an agent that does not learn, is level."""
+    """An `<svg>` of the series over one another, up to `most` of x, or as far as they go. One with a single row, of an
+    agent that does not learn, is level."""
     every = np.concatenate([one.rows for one in series])
-    most = float(every[:, 0].max()) or 1.0
+    most = most or float(every[:, 0].max()) or 1.0
     wide, high = size
     x = linear(0, most, LEFT, wide - RIGHT, tight=True)
     low, top = bounds or (float(every[:, 1:].min()), float(every[:, 1:].max()))
@@ -122,7 +124,5 @@ def _path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
 def brief(value: float) -> str:
     """A number in few letters: 2.1M, 36k, 0.25."""
     value = 0.0 if abs(value) < 1e-9 else value
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.6g}"
+    size, unit = next((told for told in ((1e6, "M"), (1e3, "k")) if abs(value) >= told[0]), (1.0, ""))
+    return f"{value / size:.{4 if unit else 6}g}{unit}".replace("-", "\N{MINUS SIGN}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,13 +23,18 @@ from ami_agent.bench.standings import CEILINGS, CLAIM, FLOORS, HEADLINE, OURS, E
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
-from ami_agent.evaluation.statistics import performance_profile, probability_of_improvement
+from ami_agent.evaluation.statistics import interquartile_mean, performance_profile, probability_of_improvement
 from ami_agent.files import write_bytes
 
 METRICS = {"return": "return", "success": "share of episodes that succeed"}
+SCALES = {
+    "return": "where returns count, those listed below the tasks",
+    "success": "where success counts, no episode that succeeds and all of them",
+}
 PUBLISHED = "TD-MPC2's own runs at 100k env steps with action repeat 2 (Hansen et al., ICLR 2024)"
 THRESHOLDS = np.linspace(0, 1, 51)
-PROFILE = 460, 300  # pixels of its chart
+PROFILE = 340, 260  # pixels of its chart
+FILM = 192  # pixels that a small film is drawn up to, an integer times its own
 MOST_FILMS = 24 << 20  # bytes of moving pictures on a page
 
 
@@ -36,8 +42,8 @@ MOST_FILMS = 24 << 20  # bytes of moving pictures on a page
 class Better:
     """How likely a run of `agent` is above one of `other`, over the tasks that both have."""
 
-    agent: str
-    other: str
+    agent: Row
+    other: Row
     tasks: int
     chance: Estimate
 
@@ -50,20 +56,52 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Film:
-    agent: str
-    task: Task
-    seed: int  # of training
-    episodes: dict[str, tuple[int, str]]  # best, median, worst: its seed, address
+class Picture:
+    """A moving one of an episode, and how large it is drawn."""
+
+    seed: int
+    address: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, seed: int, gif: str) -> Picture:
+        """Of a GIF in base64, whose own size stands in its head."""
+        content = base64.b64decode(gif)
+        wide, high = (int.from_bytes(content[at : at + 2], "little") for at in (6, 8))
+        times = max(1, FILM // max(wide, high, 1))
+        return cls(seed, data_uri(content, "image/gif"), times * wide, times * high)
 
 
 @dataclass(frozen=True)
-class Made:
-    """How an agent's rows were made."""
+class Film:
+    agent: str
+    seed: int  # of training
+    episodes: dict[str, Picture]  # best, median, worst
 
-    row: Row
-    commands: list[str]
-    circumstances: list[str]
+
+@dataclass(frozen=True)
+class Batch:
+    """What one command made of an agent's pieces."""
+
+    command: str
+    pieces: list[Piece]
+
+    @property
+    def what(self) -> str:
+        """Tasks and seeds: "Reach-v0, Push-v0: seeds 0, 1; Lane-v0: seed 0"."""
+        seeds: dict[str, list[str]] = {}
+        for piece in self.pieces:
+            seeds.setdefault(piece.task.short, []).append(str(piece.seed))
+        tasks: dict[str, list[str]] = {}
+        for task, found in seeds.items():
+            tasks.setdefault(f"seed{'s' * (len(found) > 1)} {', '.join(found)}", []).append(task)
+        return "; ".join(f"{', '.join(names)}: {found}" for found, names in tasks.items())
+
+    @property
+    def circumstances(self) -> list[str]:
+        """Versions, machines and commits."""
+        return list(dict.fromkeys(filter(None, map(_circumstances, self.pieces))))
 
 
 class View:
@@ -78,11 +116,13 @@ class View:
         told = {row.agent for row in self.rows}
         self.references = {agent: called(agent) for agent in (*FLOORS, *CEILINGS) if agent in told}
         self.published = any(task.published is not None for task in self.tasks)
-        self.panels = [self._panel(task) for task in self.tasks]
+        learned = {task for task, _, entry in self.entries if any(piece.learns for piece in entry.pieces)}
+        self.panels = [self._panel(task) for task in self.tasks if task in learned]
+        self.untaught = [task for task in self.tasks if task not in learned]
         self.profile = self._profile()
         self.better = list(self._better())
         self.films, self.films_left = self._films(films)
-        self.made = [_made(row) for group in self.groups for row in group.rows]
+        self.made = [(row, _batches(row)) for group in self.groups for row in group.rows]
 
     @cached_property
     def entries(self) -> list[tuple[Task, Row, Entry]]:
@@ -101,6 +141,21 @@ class View:
             (r.abilities[ability].mean for r in self.rows if r.role == "agent" and ability in r.abilities),
             default=np.inf,
         )
+
+    @property
+    def machines(self) -> list[str]:
+        """Those that learning was timed on."""
+        pieces = [piece for group in self.groups for row in group.rows for piece in _pieces(row)]
+        return list(dict.fromkeys(piece.machine for piece in pieces if piece.learns and piece.machine))
+
+    @property
+    def scale(self) -> str:
+        """What scores 0 and 1, and where the floor is weak."""
+        ends = "; ".join(told for metric, told in SCALES.items() if metric in {task.metric for task in self.tasks})
+        idle = [(task.short, entry.score.mean) for task, row, entry in self.entries if row.agent == "noop"]
+        weak = ", ".join(f"{name} ({shown(score)})" for name, score in idle if score >= 0.005)
+        told = f" Doing nothing scores above 0 where the floor is weak: on {weak}." if weak else ""
+        return f"Scores 0 and 1 are: {ends}.{told}"
 
     @property
     def verdict(self) -> str:
@@ -126,11 +181,12 @@ class View:
             series = [curves.Series(row.name, self.styles[row.agent], rows) for row, rows in found if len(rows)]
             bounds = (0.0, 1.0) if task.metric == "success" else None
             told = f"{task.short}: {metric} over {label}"
-            charts[axis] = Markup(curves.panel(series, label, told, bounds)) if series else Markup("")
+            most = float(task.steps) if axis == "steps" else None
+            charts[axis] = Markup(curves.panel(series, label, told, bounds, most=most)) if series else Markup("")
         return Panel(task, metric, charts)
 
     def _profile(self) -> Markup:
-        """Of the agents that are ranked, over the tasks that ranks are over."""
+        """Of the agents that are ranked, over the tasks that ranks are over; nothing of one alone."""
         series = []
         for row in self.rows:
             if row.rank is not None:
@@ -138,7 +194,7 @@ class View:
                 rows = np.column_stack([THRESHOLDS, performance_profile(scores, THRESHOLDS).T])
                 series.append(curves.Series(row.name, self.styles[row.agent], rows))
         told = "Share of runs that score above a threshold"
-        return Markup(curves.panel(series, "score", told, (0.0, 1.0), PROFILE)) if series else Markup("")
+        return Markup(curves.panel(series, "score", told, (0.0, 1.0), PROFILE)) if len(series) > 1 else Markup("")
 
     def _better(self) -> list[Better]:
         """Ours, or the first if ours is not there, over each other agent."""
@@ -152,12 +208,13 @@ class View:
                 mean, low, high = probability_of_improvement(mine, others)
                 told = min(map(len, (*mine, *others))) > 1  # one seed gives no interval
                 chance = Estimate(mean, low, high) if told else Estimate(mean, None, None)
-                found.append(Better(first.name, row.name, len(both), chance))
+                found.append(Better(first, row, len(both), chance))
         return found
 
-    def _films(self, room: int) -> tuple[list[Film], int]:
-        """One set an agent and task, of the first seed that has one, as far as there is room; and how many are left."""
-        found, left = [], 0
+    def _films(self, room: int) -> tuple[dict[Task, list[Film]], int]:
+        """By task one set an agent, of the first seed that has one, as far as there is room; and how many are left."""
+        found: dict[Task, list[Film]] = {task: [] for task in self.tasks}
+        left = 0
         for task, row, entry in sorted(self.entries, key=lambda entry: self.rows.index(entry[1])):
             piece = next((piece for piece in entry.pieces if piece.films), None)
             if piece is None:
@@ -166,22 +223,34 @@ class View:
             if room < 0:
                 left += 1
                 continue
-            shown: dict[str, tuple[int, str]] = {}
-            for name in sorted(piece.films):  # best, median, worst
-                seed, gif = piece.films[name]
-                shown[name] = seed, data_uri(base64.b64decode(gif), "image/gif")
-            found.append(Film(row.name, task, piece.seed, shown))
-        return found, left
+            pictures = {name: Picture.of(*piece.films[name]) for name in sorted(piece.films)}  # best, median, worst
+            found[task].append(Film(row.name, piece.seed, pictures))
+        return {task: films for task, films in found.items() if films}, left
 
 
-def _made(row: Row) -> Made:
-    pieces = [piece for entry in row.entries.values() for piece in entry.pieces]
-    commands = dict.fromkeys(shlex.join(["ami-agent", *piece.command]) for piece in pieces if piece.command)
-    return Made(row, list(commands), list(dict.fromkeys(filter(None, map(_circumstances, pieces)))))
+def at_last(entry: Entry) -> float:
+    """The share of episodes that succeed at the last step, computed as that of those that do at any time is."""
+    values = []
+    for piece in entry.pieces:
+        judged = [replace(point.judged, successes=point.judged.final_successes) for point in piece.points]
+        points = tuple(replace(point, judged=told) for point, told in zip(piece.points, judged, strict=True))
+        values.append(replace(piece, points=points).value())
+    return interquartile_mean(values)
+
+
+def _pieces(row: Row) -> Iterator[Piece]:
+    return (piece for entry in row.entries.values() for piece in entry.pieces)
+
+
+def _batches(row: Row) -> list[Batch]:
+    found: dict[str, list[Piece]] = {}
+    for piece in _pieces(row):
+        command = shlex.join(["ami-agent", *piece.command]) if piece.command else ""
+        found.setdefault(command, []).append(piece)
+    return [Batch(command, pieces) for command, pieces in found.items()]
 
 
 def _circumstances(piece: Piece) -> str:
-    """Versions, machine and commit."""
     versions = [f"{name} {version}" for name, version in piece.versions.items()]
     commits = [f"commit {commit[:12]}" for commit in piece.commits]
     return "; ".join(filter(None, [*versions, piece.machine, *commits]))
@@ -208,6 +277,8 @@ def render(found: Sequence[Standing], faults: Mapping[Path, Sequence[str]]) -> s
         number=number,
         shown=shown,
         bar=bar,
+        at_last=at_last,
+        breakable=breakable,
         brief=lambda value: curves.brief(float(f"{value:.3g}")),
         cited=PUBLISHED,
     )
@@ -225,6 +296,11 @@ def shown(value: float | None, task: Task | None = None) -> str:
     if task is None:
         return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")
     return f"{100 * value:.0f} %" if task.metric == "success" else number(value).replace("-", "\N{MINUS SIGN}")
+
+
+def breakable(name: str) -> Markup:
+    """A task's name that may go on in the next line between its words."""
+    return Markup("<wbr>").join(re.split("(?<=[a-z])(?=[A-Z])|(?<==)", name))
 
 
 def bar(estimate: Estimate, style: str) -> Markup:
