@@ -243,7 +243,7 @@ def test_what_is_said(folder):
         "ours leads the best of Stable-Baselines3 on 0 of 2 abilities. It does not on plan, reason.",
         "Made with MuJoCo 3.9.0: not ranked with the others",
         "Ours does not lead. Ours scores 0.20, SB3 SAC 0.40, over 1 task",
-        "Ranks are over the 2 tasks that have been run.",
+        "Ranks, and the scores of who has one, are over the 2 tasks that agents share.",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
     ):
         assert said in text, said
@@ -257,6 +257,12 @@ def test_success_at_the_last_step_stands_under_that_at_any_time(tmp_path):
         facts["points"][-1]["final_successes"] = [i < share * 20 for i in range(20)]
     text = render(standings(load([write(tmp_path, *made)]).pieces), {})
     assert ">80 % <" in text and ">40 % at the last step<" in text
+
+
+def test_who_leads_by_one_seed_is_said_to(tmp_path):
+    made = [made_up(agent, TASKS[3], 0, 0.1, score) for agent, score in (("ours", 0.8), ("sac", 0.5))]
+    text = render(standings(load([write(tmp_path, *made)]).pieces), {})
+    assert "on 1 of 1 abilities: plan (by one seed). Under 5 seeds this is no claim." in text
 
 
 def test_machines_and_commands_are_told(tmp_path):

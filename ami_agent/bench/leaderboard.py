@@ -19,7 +19,19 @@ from markupsafe import Markup
 from ami_agent.bench import curves
 from ami_agent.bench.results import Piece
 from ami_agent.bench.schema import visible
-from ami_agent.bench.standings import CEILINGS, CLAIM, FLOORS, HEADLINE, OURS, Entry, Estimate, Row, Standing, called
+from ami_agent.bench.standings import (
+    CEILINGS,
+    CLAIM,
+    FLOORS,
+    HEADLINE,
+    OURS,
+    Entry,
+    Estimate,
+    Gain,
+    Row,
+    Standing,
+    called,
+)
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
@@ -163,8 +175,7 @@ class View:
         gains = self.standing.gains
         if not gains:
             return "Ours and Stable-Baselines3 have no task in common yet, so nothing is said about who leads."
-        ahead = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if gain.leads]
-        behind = [gain.ability + ("" if gain.known else " (within chance)") for gain in gains if not gain.leads]
+        ahead, behind = ([_aside(gain) for gain in gains if gain.leads is leads] for leads in (True, False))
         unknown = [ability for ability in self.abilities if ability not in {gain.ability for gain in gains}]
         told = f"At equal env steps ours leads the best of Stable-Baselines3 on {len(ahead)} of {len(gains)} abilities"
         told += f": {', '.join(ahead)}" if ahead else ""
@@ -226,6 +237,11 @@ class View:
             pictures = {name: Picture.of(*piece.films[name]) for name in sorted(piece.films)}  # best, median, worst
             found[task].append(Film(row.name, piece.seed, pictures))
         return {task: films for task, films in found.items() if films}, left
+
+
+def _aside(gain: Gain) -> str:
+    chance = "" if gain.known else " (by one seed)" if gain.low is None else " (within chance)"
+    return gain.ability + chance
 
 
 def at_last(entry: Entry) -> float:
