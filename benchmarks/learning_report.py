@@ -13,8 +13,9 @@ from typing import Any
 from learning_made import made, pieces_of
 
 from ami_agent.bench.leaderboard import METRICS, PUBLISHED
+from ami_agent.bench.names import called
 from ami_agent.bench.results import LATE, Piece
-from ami_agent.bench.standings import CLAIM, Entry, Estimate, Row, Standing, called
+from ami_agent.bench.standings import CLAIM, Entry, Estimate, Row, Standing
 from ami_agent.bench.suites import Task
 from ami_agent.evaluation.report import number
 

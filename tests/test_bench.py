@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ami_agent import checkpoints
-from ami_agent.bench import ours, piece, runner, sb3, standings, work
+from ami_agent.bench import names, ours, piece, runner, sb3, work
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import Suite, Task
@@ -306,7 +306,7 @@ def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
     changed = {
         agent: {name: value for name, value in config(agent).items() if value != whole[name]} for agent in ours.PARTS
     }
-    assert {f"ours-{part}" for part in standings.PARTS} | {"ours"} == set(ours.PARTS)
+    assert {f"ours-{part}" for part in names.PARTS} | {"ours"} == set(ours.PARTS)
     assert changed == {
         "ours": {},
         "ours-no-planner": {"train.plan": False},

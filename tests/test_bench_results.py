@@ -80,6 +80,8 @@ def test_a_policy_prior_is_kept_beside_its_planner(tmp_path):
         ("agent", "a" * 49, "letters, digits"),
         ("agent", "\u202eours", "letters, digits"),
         ("agent", None, "letters, digits"),
+        ("agent", "SB3.SAC", "agent 'SB3.SAC': it looks like 'sac'"),
+        ("agent", "Ours", "it looks like 'ours'"),
         ("reason", 7, "reason must be a text"),
         ("command", "bench run", "command must be a list of texts"),
         ("settings.options", '{"goal": "near"}', "settings.options is '{\"goal\": \"near\"}', core-v1 has '{}'"),

@@ -7,8 +7,9 @@ import pytest
 from pieces import made_up, write
 
 from ami_agent.bench.compare import Change, Comparison, agent_in, compare
+from ami_agent.bench.names import called
 from ami_agent.bench.results import load
-from ami_agent.bench.standings import Estimate, called, standings
+from ami_agent.bench.standings import Estimate, standings
 from ami_agent.bench.suites import SUITES
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.evaluation.statistics import permutation_test

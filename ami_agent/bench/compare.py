@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 
+from ami_agent.bench.names import OURS
 from ami_agent.bench.results import Piece, load
-from ami_agent.bench.standings import CLAIM, OURS, Entry, Estimate, shared_scores
+from ami_agent.bench.standings import CLAIM, Entry, Estimate, shared_scores
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.evaluation.statistics import difference_of_means, permutation_test, probability_of_improvement

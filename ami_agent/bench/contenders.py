@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ami_agent.bench import others, ours, sb3, untaught
+from ami_agent.bench.names import called
 from ami_agent.bench.piece import OpenPiece
-from ami_agent.bench.standings import called
 from ami_agent.bench.suites import Task
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, nearest

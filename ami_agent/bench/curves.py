@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
+from ami_agent.bench.names import CEILINGS, FLOORS, OURS, SB3
 from ami_agent.bench.results import Piece
-from ami_agent.bench.standings import CEILINGS, FLOORS, OURS, SB3
 from ami_agent.evaluation.charts import Axis, linear
 from ami_agent.evaluation.statistics import interquartile_mean
 

@@ -17,21 +17,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ami_agent.bench import curves
+from ami_agent.bench.names import CEILINGS, FLOORS, OURS, called
 from ami_agent.bench.results import Piece
 from ami_agent.bench.schema import visible
-from ami_agent.bench.standings import (
-    CEILINGS,
-    CLAIM,
-    FLOORS,
-    HEADLINE,
-    OURS,
-    Entry,
-    Estimate,
-    Gain,
-    Row,
-    Standing,
-    called,
-)
+from ami_agent.bench.standings import CLAIM, HEADLINE, Entry, Estimate, Gain, Row, Standing
 from ami_agent.bench.suites import ABILITIES, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
@@ -148,11 +137,9 @@ class View:
         return next((entry.value.mean for what, row, entry in self.entries if (what, row.agent) == (task, agent)), None)
 
     def best(self, ability: str) -> float:
-        """The highest score among agents, to mark the leader."""
-        return max(
-            (r.abilities[ability].mean for r in self.rows if r.role == "agent" and ability in r.abilities),
-            default=np.inf,
-        )
+        """The highest score among agents, to mark the leader; of one that is alone there is none."""
+        found = [r.abilities[ability].mean for r in self.rows if r.role == "agent" and ability in r.abilities]
+        return max(found) if len(found) > 1 else np.inf
 
     @property
     def machines(self) -> list[str]:

@@ -15,8 +15,8 @@ from importlib import metadata
 from typing import Any
 
 from ami_agent.bench.judge import Interrupted
+from ami_agent.bench.names import fault_of
 from ami_agent.bench.piece import OpenPiece
-from ami_agent.bench.schema import agent_fault
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 
@@ -32,7 +32,7 @@ def load_agents() -> dict[str, type | str]:
             kind = point.load()
             missing = [name for name in ("reset", "act") if not callable(getattr(kind, name, None))]
             lacks = f"{point.value} has no {' and no '.join(missing)}" if missing else None
-            found[point.name] = agent_fault(point.name) or lacks or kind
+            found[point.name] = fault_of(point.name) or lacks or kind
         except (Exception, SystemExit) as error:  # it is someone else's code
             found[point.name] = f"{point.value}: {type(error).__name__}: {' '.join(str(error).split())}"
     return found

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ami_agent.bench.names import fault_of
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import ArtefactError, UsageError, nearest
 
@@ -37,13 +38,6 @@ class RefusedResult(ArtefactError):
     def __init__(self, path: Path, faults: list[str]) -> None:
         super().__init__(f"{path}: {'; '.join(faults)}")
         self.faults = faults
-
-
-def agent_fault(name: object) -> str | None:
-    """What is wrong with an agent's name, if anything is: it stands in file names and on pages."""
-    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._+]|-(?!-)){0,47}", name):
-        return None
-    return f"agent {str(name)[:80]!r}: letters, digits, '.', '_', '+' and single '-', up to 48, a letter or digit first"
 
 
 def evaluation_seeds(seed: int, episodes: int) -> range:
@@ -78,7 +72,7 @@ def faults_of(facts: Mapping[str, Any]) -> list[str]:
     for name, (good, told) in CHECKS.items():
         if name in facts and not good(facts[name]):
             faults.append(f"{name} must be {told}, not {_short(facts[name])}")
-    if fault := agent_fault(facts["agent"]):
+    if fault := fault_of(facts["agent"]):
         faults.append(fault)
     if faults:
         return faults

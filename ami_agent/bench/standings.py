@@ -12,27 +12,14 @@ from statistics import median
 
 import numpy as np
 
+from ami_agent.bench.names import CEILINGS, FLOORS, OURS, SB3, called
 from ami_agent.bench.results import LATE, Piece
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.evaluation.statistics import alike, difference_of_means, interquartile_mean, stratified_bootstrap
 
-OURS = "ours"
-PARTS = ("no-planner", "no-ways", "no-prediction", "no-inverse", "one-step", "half-updates")  # see `bench.ours`
-FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
-SB3 = ("sac", "ppo", "td3", "sac-her")
-NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER"}
-NAMES |= {"noop": "do nothing", "oracle-planner": "oracle planner"}
 CLAIM, HEADLINE = 5, 10  # seeds that a claim needs, and a headline
 REASON = 300  # characters of why a piece failed
 SHORT = 0.98  # of a task's env steps: who learned for less is said to
-
-
-def called(agent: str) -> str:
-    """An agent's name as people read it: "ours-no-planner" is "ours, no planner". Those of others stay as they are, so
-    that none looks like one of these."""
-    if agent.removeprefix(f"{OURS}-") in PARTS:
-        return agent.replace("-", ", ", 1).replace("-", " ")
-    return NAMES.get(agent, agent)
 
 
 @dataclass(frozen=True)
@@ -160,7 +147,9 @@ class Gain:
         if self.low is not None and self.high is not None:
             interval = f"; the difference is {self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
         few = f" Only {self.seeds} seed{'s' * (self.seeds > 1)}: no ground for a claim." if self.seeds < CLAIM else ""
-        return f"{self._verdict}. {told}{interval}.{few}"
+        return f"{self._verdict}. {told}{interval}.{few}".replace(" -", " \N{MINUS SIGN}").replace(
+            "(-", "(\N{MINUS SIGN}"
+        )
 
     @property
     def leads(self) -> bool:
