@@ -273,3 +273,11 @@ def test_who_failed_everywhere_takes_no_rank_from_others(tmp_path):
     fair = [made_up("fair", name, 0, 0.0, 0.5) for name in names[:3]]
     group = standing(tmp_path, *broken, *fair).groups[0]
     assert {row.agent: row.rank for row in group.rows}["fair"] == 1
+
+
+def test_harm_is_counted(tmp_path):
+    made = [made_up("ours", REACH, seed, 0.0, 0.5) for seed in range(3)]
+    for piece, some in zip(made, (5, 5, 20), strict=True):
+        piece["points"][-1]["costs"][:some] = [0.5] * some
+    [row] = standing(tmp_path, *made).rows
+    assert row.entries[REACH].harmful == pytest.approx(0.5)  # of 0.25, 0.25 and 1

@@ -102,6 +102,12 @@ class Piece:
         point = self.at(limit, axis)
         return self.task.floor if point is None else point.judged.value(self.task, self.suite.episodes)
 
+    @property
+    def harmful(self) -> float:
+        """The share of episodes with a cost at the last point; 0 where there is none."""
+        point = self.at()
+        return 0.0 if point is None else sum(cost > 0 for cost in point.judged.costs) / len(point.judged.costs)
+
     def score(self, limit: float = math.inf, axis: str = "steps") -> float:
         return self.task.score(self.value(limit, axis))
 

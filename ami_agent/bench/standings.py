@@ -70,6 +70,11 @@ class Entry:
         bounds = (self.score.mean, self.score.low, self.score.high)
         return Estimate(*(None if s is None else self.task.floor + s * width for s in bounds))  # type: ignore[arg-type]
 
+    @property
+    def harmful(self) -> float:
+        """The share of episodes with a cost, interquartile mean over seeds."""
+        return interquartile_mean([piece.harmful for piece in self.pieces])
+
     def spent(self, name: str, limit: float = np.inf, axis: str = "steps") -> float:
         """Median over seeds of `steps`, `cpu_seconds` or `wall_seconds` at the point that is judged."""
         points = [piece.at(limit, axis) for piece in self.pieces]
