@@ -25,7 +25,7 @@ SCORE = ".3f"
 
 @dataclass(frozen=True)
 class Race:
-    """Agents on a task, each piece read at its last point within what all that learn reached along an axis."""
+    """Agents on a task, each piece read at what all that learn reached along an axis."""
 
     task: Task
     entries: dict[str, Entry]  # by agent
@@ -52,14 +52,9 @@ class Race:
 
     def seconds(self, agent: str) -> str:
         """CPU seconds of learning until there, the median over seeds."""
-        return number(self._seconds(agent)) if agent in self.entries else NONE
-
-    def off(self, agent: str) -> str:
-        """How far these are from those that all reached."""
-        return f"{100 * (self._seconds(agent) / self.reached - 1):+z.0f} %" if agent in self.entries else NONE
-
-    def _seconds(self, agent: str) -> float:
-        return self.entries[agent].spent("cpu_seconds", self.limit, self.axis)
+        if agent not in self.entries:
+            return NONE
+        return number(self.entries[agent].spent("cpu_seconds", self.limit, self.axis))
 
 
 def report(
@@ -144,16 +139,14 @@ def _steps_table(episodes: int, rows: Sequence[Row], races: Sequence[Race]) -> l
 def _seconds_table(rows: Sequence[Row], races: Sequence[Race]) -> list[str]:
     body = []
     for race in races:
-        cells = [(race.value(row.agent), race.seconds(row.agent), race.off(row.agent)) for row in rows]
-        body.append([f"`{race.task.name}`", number(race.reached), *(cell for some in cells for cell in some)])
+        body.append([f"`{race.task.name}`", number(race.reached), *(race.value(row.agent) for row in rows)])
     machines = sorted({piece.machine or "unknown" for piece in pieces_of(rows) if piece.points})
     apart = f" They are of different machines: {'; '.join(machines)}." if len(machines) > 1 else ""
     return [
         f"The same for {' and '.join(row.name for row in rows)} at equal CPU seconds of learning, those that all their "
-        "pieces reached on the task. Each piece is read at its last point at or before them; beside it are the CPU "
-        f"seconds that it had there, the median over seeds, and how far off they are.{apart}",
+        f"pieces reached on the task. Each piece is read on the straight line between its points.{apart}",
         "",
-        *_table(["task", "CPU s", *(cell for row in rows for cell in (row.name, "its CPU s", "off"))], body),
+        *_table(["task", "CPU s", *(row.name for row in rows)], body),
     ]
 
 

@@ -97,11 +97,11 @@ def test_equal_env_steps_worked_by_hand(tell):
 def test_equal_cpu_seconds_are_those_that_all_reached_on_the_task(tell):
     text, tables = tell(*ours_and_sac())
     cup, reacher = tables["CPU s"]
-    # 200, which the quickest seed of SAC took: its other one is read at 40, ours at 100
-    assert cup[1:] == ["200", "200 (200 to 200)", "100", "-50 %", "450 (400 to 500)", "120", "-40 %"]
-    assert reacher[1] == "180" and (*reacher[3:5], *reacher[6:]) == ("150", "-17 %", "180", "+0 %")
-    # ours 0.2 0.2 0.5 0.5, SAC 0.5 0.4 0.25 0.25
-    assert [row[2][:6] for row in tables["score"]] == ["0.350 ", "0.325 ", "-"]
+    # 200, which the quickest seed of SAC took: its other one is read between 40 and 210, ours between 100 and 400
+    assert cup[1:] == ["200", "367 (333 to 400)", "497 (494 to 500)"]
+    assert reacher[1] == "180" and reacher[2].startswith("-21.02 ") and reacher[3].startswith("-32.85 ")
+    # ours 0.333 0.4 0.55 0.55, SAC 0.5 0.494 0.25 0.25
+    assert [row[2][:6] for row in tables["score"]] == ["0.475 ", "0.372 ", "-"]
     assert "different machines" not in text
 
 
@@ -109,7 +109,7 @@ def test_by_cpu_seconds_curves_are_read_beyond_the_suite(tell):
     longer = piece("sac", CUP, 0, (0, 0, 0), (50_000, 200, 0.5), (100_000, 400, 0.9))
     _, tables = tell(piece("ours", CUP, 0, (0, 0, 0), (50_000, 400, 0.6)), longer, agents="ours,sac")
     assert tables["repeat"][0][2:7] == ["50,000", "1", "600", "500", "400 / 200"]
-    assert tables["CPU s"][0][1:] == ["400", "600", "400", "+0 %", "900", "400", "+0 %"]
+    assert tables["CPU s"][0][1:] == ["400", "600", "900"]
 
 
 def test_a_planner_is_paired_with_its_prior(tell):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ami_agent.bench.schema import EPISODES, FAILED, UNFINISHED, RefusedResult, faults_of, parse, visible
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.errors import UsageError
@@ -98,9 +100,14 @@ class Piece:
         return next((point for point in reversed(self.along(axis)) if getattr(point, axis) <= limit), None)
 
     def value(self, limit: float = math.inf, axis: str = "steps") -> float:
-        """Of the task's metric at that point; the floor where there is none."""
-        point = self.at(limit, axis)
-        return self.task.floor if point is None else point.judged.value(self.task, self.suite.episodes)
+        """Of the task's metric at that point, or by `cpu_seconds` on the straight line between the points around that
+        limit; the floor where there is none."""
+        told = [(getattr(it, axis), it.judged.value(self.task, self.suite.episodes)) for it in self.along(axis)]
+        if axis == "steps":
+            told = [(reached, value) for reached, value in told if reached <= limit][-1:]
+        if not told:
+            return self.task.floor
+        return float(np.interp(limit, [reached for reached, _ in told], [value for _, value in told]))
 
     @property
     def harmful(self) -> float:
