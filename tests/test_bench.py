@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ami_agent import checkpoints
-from ami_agent.bench import names, ours, piece, runner, sb3, work
+from ami_agent.bench import names, ours, piece, process, runner, sb3, work
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import Suite, Task
@@ -132,7 +132,7 @@ def test_what_is_finished_is_not_run_again(pieces):
         runner.to_do(other, ["ours"], [PENDULUM], [0])
 
 
-def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path, monkeypatch):
+def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path):
     made, by_agent = plan(tmp_path), pieces[1]
     path = made.path("ours", PENDULUM, 0)
 
@@ -141,7 +141,6 @@ def test_an_interrupted_piece_ends_with_the_same_points(pieces, tmp_path, monkey
 
         requested = property(lambda self: path.exists() and len(read(path)["points"]) > 1, lambda self, value: None)
 
-    monkeypatch.setattr(runner, "command", small_command)
     (half,) = run(made, "ours", stop=AfterLearning())
     assert half["status"] == "unfinished" and timeless(half["points"]) == timeless(by_agent["ours"]["points"][:2])
     (whole,) = run(made, "ours")
@@ -174,10 +173,6 @@ def test_a_piece_that_is_killed_after_its_last_point_is_not_done_yet(pieces, tmp
     assert timeless(again["points"]) == timeless(whole["points"]) and again["checkpoint"] == whole["checkpoint"]
 
 
-def small_command(path, scratch):
-    return [sys.executable, "-m", "ami_agent.bench.work", str(path), str(scratch)]  # its config is in its file
-
-
 def test_a_piece_does_not_go_on_with_other_versions(pieces, monkeypatch):
     made = pieces[0]
     longer, path = replace(made, steps=1200), made.path("ours", PENDULUM, 0)
@@ -204,7 +199,7 @@ def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
     late = tmp_path / "late"  # the first time, another process comes first, and is killed in the midst of it
     late.write_text(f'#!/bin/sh\nmkdir {tmp_path}/once && exit 75\nexec {sys.executable} "$@"\n')
     late.chmod(0o755)
-    monkeypatch.setattr(runner.sys, "executable", str(late))
+    monkeypatch.setattr(process.sys, "executable", str(late))
     assert run(made, "random")[0]["status"] == "done" and (tmp_path / "once").exists()
 
 
@@ -226,7 +221,7 @@ def test_what_a_killed_writer_left_beside_a_piece_is_removed(tmp_path, monkeypat
 
 
 def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    monkeypatch.setattr(process.sys, "executable", "/bin/false")
     made = plan(tmp_path)
     facts = run(made, "random", "sac", "ours")
     assert [(one["status"], one["reason"]) for one in facts] == [("failed", "its process ended with 1")] * 3
@@ -237,11 +232,44 @@ def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, mo
 def test_a_piece_that_a_signal_stopped_goes_on_and_one_that_failed_keeps_why(tmp_path):
     made = plan(tmp_path)
     path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
-    assert runner.prepare(path, fresh)
-    for code in runner.STOPPED:
-        assert "goes on" in runner.ended(made, path, code) and read(path)["status"] == "unfinished"
+    child = runner.launch(made, path, fresh)
+    child.child.terminate()
+    child.child.wait()
+    assert "goes on" in runner.ended(child) and read(path)["status"] == "unfinished"
     piece.fail(path, "the roof fell in")
     assert runner.prepare(path, fresh) and read(path)["failures"] == ["the roof fell in"]
+
+
+@pytest.fixture
+def deaf(tmp_path, monkeypatch):
+    """Pieces run a program that writes nothing and hears no signal."""
+    program = tmp_path / "deaf"
+    program.write_text("#!/bin/sh\ntrap '' INT TERM\nsleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(program))
+
+
+def test_a_piece_that_does_not_get_on_is_ended_and_kept_as_failed(deaf, tmp_path):
+    facts = run(plan(tmp_path, patience=1.0), "random", "noop")
+    assert [(one["status"], one["reason"]) for one in facts] == [
+        ("failed", "it wrote nothing for 1 s, and was ended")
+    ] * 2
+
+
+def test_a_piece_that_writes_is_not_ended_and_one_that_does_not_stop_is_killed(deaf, tmp_path, monkeypatch, capsys):
+    made, stop = plan(tmp_path, patience=1.0), Stop()
+    path, left = made.path("random", PENDULUM, 0), runner.to_do(made, ["random"], [PENDULUM], [0])
+    monkeypatch.setattr(process, "GRACE", 0.5)
+    running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
+    running.start()
+    for k in range(10):
+        time.sleep(0.2)
+        (made.scratch_of(path) / f"ckpt-{k}").touch()
+    assert running.is_alive() and read(path)["status"] == "unfinished"
+    stop.requested = 15
+    running.join(30)
+    assert not running.is_alive() and read(path)["status"] == "unfinished"
+    assert "killed, it did not stop within 0.5 s; the same command goes on" in capsys.readouterr().err
 
 
 def test_one_that_another_process_has_is_waited_for(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packages import install
 from test_bench import PENDULUM, SMALL, SUITE, timeless
 
 from ami_agent import cli
@@ -19,16 +20,38 @@ from ami_agent.bench import ours, suites
 from ami_agent.bench.piece import read
 
 AGENTS, SEEDS, KILLS = ("ours", "sac", "random"), 2, 6
-LINE = ["bench", "run", "--suite", SUITE.name, "--agents", ",".join(AGENTS), "--tasks", PENDULUM.name]
-LINE += ["--seeds", str(SEEDS), "--jobs", "2"]
+LINE = ["bench", "run", "--suite", SUITE.name, "--tasks", PENDULUM.name, "--seeds", str(SEEDS), "--jobs", "2"]
 OF_THIS_LIFE = {"start", "learned", "run", "commits"}  # when it was, how long it took, what it is called
 
 
-def start(folder):
+HANGS = """
+import time
+
+
+class Agent:
+    \"\"\"never learns, nor ends\"\"\"
+
+    def __init__(self, spec, seed):
+        self.actions = [[0.0] * spec.action_size]
+
+    def reset(self, done):
+        pass
+
+    def act(self, observation):
+        return self.actions * len(observation["observation"])
+
+    def train(self, environment, steps, judge):
+        while True:
+            time.sleep(60)
+"""
+
+
+def start(folder, *agents, env=None):
     """The runner, in a folder of its own."""
     folder.mkdir(exist_ok=True)
+    line = [sys.executable, __file__, *LINE, "--agents", ",".join(agents or AGENTS)]
     with (folder / "log.txt").open("a") as log:
-        return subprocess.Popen([sys.executable, __file__, *LINE], cwd=folder, stdout=log, stderr=log)
+        return subprocess.Popen(line, cwd=folder, stdout=log, stderr=log, env=env)
 
 
 def at_work(folder):
@@ -96,15 +119,42 @@ def test_however_often_it_is_killed_each_piece_is_done_once_and_the_same(undistu
         assert told(tmp_path) == wanted and len(wanted) == len(AGENTS) * SEEDS
         done = finished(tmp_path)
         assert start(tmp_path).wait() == 0 and finished(tmp_path) == done
-        deadline = time.monotonic() + 30  # of a process that comes late, and finds nothing to do
-        while at_work(tmp_path) and time.monotonic() < deadline:
-            time.sleep(0.2)
         assert not at_work(tmp_path)
     finally:
         kill(tmp_path)
     for scratch in (tmp_path / "runs" / "bench").iterdir():
         ends = [json.loads(path.read_text())["status"] for path in scratch.glob("*/run.json")]
         assert ends.count("done") <= 1, f"{scratch.name} came to its end more than once"  # none: killed as it did
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGKILL,)], ids=["twice", "killed"])
+def test_pieces_that_hang_do_not_outlive_who_launched_them(signals, tmp_path):
+    (tmp_path / "hangs.py").write_text(HANGS)
+    points = {"ami_agent.agents": {"hangs": "hangs:Agent"}}
+    env = install(tmp_path / "installed", {"name": "hangs", "version": "1.0", "entry-points": points}, tmp_path)
+    runner = start(tmp_path / "here", "hangs", env=env)
+    results = tmp_path / "here" / "results"
+    try:
+        _wait(lambda: [len(read(path)["points"]) for path in results.glob("*.json")] == [1] * SEEDS)
+        assert len(at_work(tmp_path)) == SEEDS
+        for number in signals:
+            assert runner.poll() is None
+            runner.send_signal(number)
+            time.sleep(1)
+        assert runner.wait(10) == -signals[0]
+        _wait(lambda: not at_work(tmp_path), 5)
+        assert {read(path)["status"] for path in results.iterdir()} == {"unfinished"}
+    finally:
+        runner.kill()
+        kill(tmp_path)
+
+
+def _wait(come, seconds=120):
+    """Until something has come about."""
+    deadline = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ worker is lost is run again, from zero."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ami_agent.bench.piece import Facts, fail, read
-from ami_agent.bench.runner import Plan, command, one_thread, prepare
+from ami_agent.bench.process import Process
+from ami_agent.bench.runner import Plan, prepare
 from ami_agent.bench.schema import FAILED, UNFINISHED
 from ami_agent.console import progress, say
 from ami_agent.errors import LockedError, MissingError
@@ -21,7 +21,6 @@ from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
 
 RETRIES = 3  # of a piece whose worker was lost
-ORPHANS = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"  # a lost worker's piece ends with it
 
 
 def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
@@ -41,7 +40,7 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
                 say(f"{path.stem}: left alone, {error}")
                 continue
             if prepare(path, fresh):
-                running[work.remote(path.name, path.read_text())] = path
+                running[work.remote(path.name, path.read_text(), plan.patience)] = path
         with progress(len(running), f"{plan.suite.name} on Ray") as advance:
             while running and not stop.requested:
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
@@ -64,23 +63,28 @@ def _connect(address: str) -> Any:
         if address != "auto":
             raise MissingError(f"--ray {address}: no cluster there; begin one with `ray start --head`") from error
         say("no Ray cluster is running here: one is begun on this machine, for as long as this takes")
-        os.environ.setdefault(ORPHANS, "true")
         ray.init(include_dashboard=False, **quiet)
     return ray
 
 
-def _work(name: str, text: str) -> str:
-    """On a worker: a piece in a process of its own; its file as it ended."""
+def _work(name: str, text: str, patience: float) -> str:
+    """On a worker: a piece in a process of its own; its file as it ended. One that is killed goes on, once."""
     with tempfile.TemporaryDirectory() as folder:
         path, scratch = Path(folder) / name, Path(folder) / "scratch"
         path.write_text(text)
         scratch.mkdir()
-        done = subprocess.run(command(path, scratch), env=one_thread(), capture_output=True, text=True)
-        facts = read(path)
-        if facts["status"] == UNFINISHED:
-            words = done.stderr.strip().splitlines()[-1:]
-            fail(path, f"its process ended with {done.returncode}: {''.join(words)}")
+        child = _ended(Process(path, scratch, patience))
+        if child.killed:
+            child = _ended(Process(path, scratch, patience))
+        if read(path)["status"] == UNFINISHED:
+            fail(path, child.last_words())
         return path.read_text()
+
+
+def _ended(child: Process) -> Process:
+    while child.poll() is None:
+        time.sleep(0.2)
+    return child
 
 
 def _take(ray: Any, one: Any, path: Path) -> str:

@@ -4,10 +4,6 @@ called again: finished pieces are never run twice, one that fails is kept as fai
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +13,7 @@ from statistics import fmean
 
 from ami_agent.bench.contenders import Contender, contender, misfit
 from ami_agent.bench.piece import Facts, complete, fail, kept, read, stamp
+from ami_agent.bench.process import STOPPED, Process, end_all
 from ami_agent.bench.results import file_name
 from ami_agent.bench.schema import DONE, FAILED, FORMAT, UNFINISHED
 from ami_agent.bench.suites import Suite, Task
@@ -26,8 +23,6 @@ from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageErro
 from ami_agent.files import plain, remove_asides, write_json
 from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
-
-STOPPED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes
 
 
 @dataclass(frozen=True)
@@ -41,6 +36,7 @@ class Plan:
     steps: int | None = None
     cpu_seconds: float | None = None
     retry: bool = False  # pieces that failed
+    patience: float = 3600.0  # seconds that a piece may write nothing for, or it is ended; 0 for any number
     command: tuple[str, ...] = ()  # that runs it, after `ami-agent`
 
     def path(self, agent: str, task: Task, seed: int) -> Path:
@@ -139,9 +135,9 @@ def _check_same(path: Path, facts: Facts, fresh: Facts) -> None:
 
 
 def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
-    """Run pieces, `jobs` at once; a fault in one is kept in its file."""
+    """Run pieces, `jobs` at once; a fault in one is kept in its file. None of them outlives this process."""
     waiting = deque(left)
-    running: dict[Path, subprocess.Popen] = {}
+    running: dict[Path, Process] = {}
     told: dict[Path, Told] = {}
     try:
         with progress(len(left), plan.suite.name) as advance:
@@ -158,25 +154,21 @@ def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
                         waiting.append(path)  # a process that was launched before came first
                         del told[path]
                     else:
-                        advance(1, f"{path.stem}: {ended(plan, path, code)}")
+                        advance(1, f"{path.stem}: {ended(child)}")
     finally:
-        for child in running.values():
-            child.terminate()
-        for child in running.values():
-            child.wait()
+        end_all(running.values())
 
 
 def _begin(
     plan: Plan,
     left: dict[Path, Facts],
     waiting: deque[Path],
-    running: dict[Path, subprocess.Popen],
+    running: dict[Path, Process],
     told: dict[Path, Told],
     jobs: int,
     advance: Callable[..., None],
 ) -> None:
-    """Launch pieces while there is room. One that another process has goes to the end of the line: what a runner that
-    was killed left behind comes to its end by itself."""
+    """Launch pieces while there is room. One that another process has goes to the end of the line."""
     for _ in range(len(waiting)):
         if len(running) >= jobs:
             return
@@ -195,19 +187,13 @@ def _begin(
             running[path], told[path] = child, Told(len(read(path)["points"]))
 
 
-def launch(plan: Plan, path: Path, fresh: Facts) -> subprocess.Popen | None:
-    """A process for one piece; None if another had it meanwhile. A Ctrl-C does not reach it: `run` tells it to stop.
-
-    Raises LockedError while another has it.
-    """
+def launch(plan: Plan, path: Path, fresh: Facts) -> Process | None:
+    """A process for one piece; None if another had it meanwhile. Raises LockedError while another has it."""
     scratch = plan.scratch_of(path)
     with HomeLock(scratch):
         if not prepare(path, fresh):
             return None
-    with (scratch / "log.txt").open("a") as log:
-        return subprocess.Popen(
-            command(path, scratch), stdout=log, stderr=log, env=one_thread(), start_new_session=True
-        )
+    return Process(path, scratch, plan.patience)
 
 
 def prepare(path: Path, fresh: Facts) -> bool:
@@ -228,21 +214,13 @@ def prepare(path: Path, fresh: Facts) -> bool:
     return True
 
 
-def command(path: Path, scratch: Path) -> list[str]:
-    return [sys.executable, "-m", "ami_agent.bench.work", str(path.absolute()), str(scratch.absolute())]
-
-
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-
-def ended(plan: Plan, path: Path, code: int) -> str:
+def ended(child: Process) -> str:
     """How a piece's process ended; failed if it did not say itself."""
-    if code in STOPPED:
+    if child.poll() in STOPPED:
         return "stopped by a signal; the same command goes on"
-    if read(path)["status"] == UNFINISHED:
-        fail(path, _last_words(code, plan.scratch_of(path) / "log.txt"))
-    return read(path)["status"]
+    if read(child.path)["status"] == UNFINISHED:
+        fail(child.path, child.last_words())
+    return read(child.path)["status"]
 
 
 def tell(path: Path, told: Told) -> None:
@@ -260,8 +238,3 @@ def tell(path: Path, told: Told) -> None:
             f"return {mean:.2f}{rate}"
         )
     told.points, told.stamp = len(points), now
-
-
-def _last_words(code: int, log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")

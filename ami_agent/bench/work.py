@@ -1,6 +1,7 @@
-"""One piece in a process of its own: `python -m ami_agent.bench.work FILE SCRATCH`.
+"""One piece in a process of its own: `python -m ami_agent.bench.work FILE SCRATCH PARENT`.
 
-FILE says what to do; SCRATCH is the piece's own folder, with its runs and its log.
+FILE says what to do; SCRATCH is the piece's own folder, with its runs and its log; PARENT is the process that launched
+it, and that it ends with.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ami_agent.bench.piece import OpenPiece, fail, read
 from ami_agent.bench.schema import UNFINISHED
 from ami_agent.errors import LockedError
 from ami_agent.memory.lock import HomeLock
-from ami_agent.signals import Stop, graceful
+from ami_agent.signals import Stop, end_with, graceful
 
 
 def main(path: Path, scratch: Path) -> int:
@@ -49,4 +50,5 @@ def _run(path: Path, scratch: Path, stop: Stop) -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[3]))
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -45,6 +45,9 @@ class Run:
     """Learn for as many env steps, in place of the suite's; by env steps, tables read curves where the suite ends."""
     cpu_seconds: float | None = None
     """Stop sooner, at the first point after as many CPU seconds of learning."""
+    patience: float = 3600.0
+    """Seconds that a piece may write nothing for, neither a point nor a checkpoint nor a line of its log; then it
+    is ended, and kept as failed. 0 waits for ever."""
     retry: bool = False
     """Run failed pieces again."""
     results: Path = FOLDER
@@ -56,6 +59,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_range("jobs", self.jobs, 1, 1024)
+        check_range("patience", self.patience, 0, 1e9)
         check_range("cpu-seconds", 1.0 if self.cpu_seconds is None else self.cpu_seconds, 1e-3, 1e9)
 
 
@@ -152,7 +156,8 @@ def _run(config: Run) -> int:
         raise UsageError("--agents names nobody; `ami-agent bench list` shows who there is")
     tasks, command = chosen(suite, config.tasks), tuple(sys.argv[1:])
     check_steps(config.steps, tasks)
-    plan = Plan(suite, config.results, config.scratch, config.steps, config.cpu_seconds, config.retry, command)
+    limits = config.steps, config.cpu_seconds
+    plan = Plan(suite, config.results, config.scratch, *limits, config.retry, config.patience, command)
     left = to_do(plan, agents, tasks, numbers(config.seeds))
     with graceful() as stop:
         if config.ray:
