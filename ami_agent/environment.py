@@ -28,6 +28,7 @@ from ami_agent.places import place_of, stays
 from ami_agent.protocols import Spec
 from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
 from ami_envs import registry
+from ami_envs.inputs import check_action
 from ami_envs.mjcf import SceneError
 from ami_envs.plugins import load_plugins
 from ami_envs.senses import offered
@@ -106,8 +107,10 @@ class Environment:
         info has `success` and `physics_error` (B,) bool, whatever the environment calls them, and `cost` (B,), 0 where
         it tells none. Where a sense or the reward is not finite, that is a physics error: 0 stands for the value, and
         the episode is truncated.
-        Raises NumericalError once the physics has failed in too many episodes in a row.
+        Raises ValueError for an action of another shape or that is not finite, NumericalError once the physics has
+        failed in too many episodes in a row.
         """
+        action, _ = check_action(action, (self.n, self.spec.action_size), None, strict=False)
         with _living(self.id):
             observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
         senses, broken = self._senses(observation)
@@ -273,13 +276,9 @@ def _make_vector(spec: EnvSpec, n: int, options: dict[str, Any], repeat: int) ->
         if registry.is_ours(spec):
             batch = gym.make_vec(spec, n, autoreset_mode=mode, **options)
             return RepeatedBatch(batch, repeat) if repeat > 1 else batch
-        how: dict[str, Any] = {
-            "vectorization_mode": "sync",
-            "vector_kwargs": {"autoreset_mode": mode},
-            "disable_env_checker": True,
-            "wrappers": [lambda env: Repeated(env, repeat)] if repeat > 1 else [],
-        }
-        return gym.make_vec(spec, n, **how, **options)
+        wrappers = [lambda env: Repeated(env, repeat)] if repeat > 1 else []
+        how: dict[str, Any] = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
+        return gym.make_vec(spec, n, **how, wrappers=wrappers, disable_env_checker=True, **options)
 
 
 @contextmanager

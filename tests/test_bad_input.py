@@ -16,6 +16,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from ami_agent import checkpoints, cli
+from ami_agent.environment import Environment
 from ami_agent.learning.learner import MAX_SKIPPED
 from ami_agent.world_model.latent import LatentModel
 
@@ -166,3 +167,18 @@ def test_a_disk_that_fills_up_while_learning_leaves_the_last_checkpoint(place: P
     again = [sys.executable, "-m", "ami_agent", "train", "--resume", str(run), "--json"]
     more = subprocess.run(again, env=os.environ, capture_output=True, text=True)
     assert more.returncode == 0 and json.loads(more.stdout)["steps"] == 3200 > meta["steps"]
+
+
+def test_what_is_no_action_is_refused_before_anything_moves():
+    environment = Environment("Pendulum-v1", n=2)
+    before = environment.reset(seeds=[0, 1])["observation"]
+    for wrong, said in (
+        (np.zeros((2, 2)), r"has shape \(2, 2\), expected \(2, 1\)"),
+        (np.zeros(2), "has shape"),
+        (np.array([[0.0], [np.nan]]), r"action\[0\] of world 1 is nan, not finite"),
+        (None, "has dtype object"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            environment.step(wrong)
+    angles = [world.unwrapped.state[0] for world in environment.vector.envs]
+    assert np.allclose(before[:, 0], np.cos(angles))
