@@ -53,7 +53,7 @@ def plan(folder, **more):
 
 
 def run(plan, *agents, task=PENDULUM, stop=None, seeds=(0,)):
-    runner.run(plan, runner.to_do(plan, agents, [task], seeds), 2, stop or Stop())
+    runner.run(plan, runner.to_do(plan, agents, [task], seeds).left, 2, stop or Stop())
     return [read(plan.path(agent, task, 0)) for agent in agents]
 
 
@@ -107,11 +107,11 @@ def test_floors_and_ceilings_say_all_in_one_point_and_show_it(tmp_path):
         assert point["successes"] == point["final_successes"] == [agent != "random"] * 2
         assert set(facts["films"]) == {"best", "median", "worst"}
         assert all(len(film["gif"]) < 400_000 for film in facts["films"].values())
-    assert not runner.to_do(made, ["random", "oracle"], [REACH], [0])
+    assert not runner.to_do(made, ["random", "oracle"], [REACH], [0]).left
 
 
 def test_hindsight_is_for_goals_and_experts_are_of_our_worlds(tmp_path, capsys):
-    left = runner.to_do(plan(tmp_path), ["sac-her", "oracle", "random"], [PENDULUM, NOWHERE], [0])
+    left = runner.to_do(plan(tmp_path), ["sac-her", "oracle", "random"], [PENDULUM, NOWHERE], [0]).left
     assert [facts["agent"] for facts in left.values()] == ["random"]
     said = capsys.readouterr().err
     assert "sac-her is left out of Pendulum-v1: it has no goals" in said
@@ -124,8 +124,8 @@ def test_hindsight_is_for_goals_and_experts_are_of_our_worlds(tmp_path, capsys):
 
 def test_what_is_finished_is_not_run_again(pieces):
     made, _ = pieces
-    assert not runner.to_do(made, ["ours", "ppo"], [PENDULUM], [0])
-    left = runner.to_do(replace(made, steps=1200), ["ours", "sac", "ppo"], [PENDULUM], [0])
+    assert not runner.to_do(made, ["ours", "ppo"], [PENDULUM], [0]).left
+    left = runner.to_do(replace(made, steps=1200), ["ours", "sac", "ppo"], [PENDULUM], [0]).left
     assert [facts["agent"] for facts in left.values()] == ["ours", "sac", "ppo"]
     other = replace(made, suite=replace(SUITE, episodes=3))
     with pytest.raises(UsageError, match="what differs cannot be compared"):
@@ -181,7 +181,7 @@ def test_a_piece_does_not_go_on_with_other_versions(pieces, monkeypatch):
     with pytest.raises(UsageError, match=r"torch \d.*, here 0\.0.*install those versions again, or move its file away"):
         runner.to_do(longer, ["ours"], [PENDULUM], [0])
     assert path.read_bytes() == before
-    assert runner.to_do(longer, ["ppo"], [PENDULUM], [0])  # which begins from zero anyway
+    assert runner.to_do(longer, ["ppo"], [PENDULUM], [0]).left  # which begins from zero anyway
 
 
 def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
@@ -225,8 +225,8 @@ def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, mo
     made = plan(tmp_path)
     facts = run(made, "random", "sac", "ours")
     assert [(one["status"], one["reason"]) for one in facts] == [("failed", "its process ended with 1")] * 3
-    assert not runner.to_do(made, ["random"], [PENDULUM], [0])
-    assert runner.to_do(replace(made, retry=True), ["random"], [PENDULUM], [0])
+    assert not runner.to_do(made, ["random"], [PENDULUM], [0]).left
+    assert runner.to_do(replace(made, retry=True), ["random"], [PENDULUM], [0]).left
 
 
 def test_a_piece_that_a_signal_stopped_goes_on_and_one_that_failed_keeps_why(tmp_path):
@@ -258,7 +258,7 @@ def test_a_piece_that_does_not_get_on_is_ended_and_kept_as_failed(deaf, tmp_path
 
 def test_a_piece_that_writes_is_not_ended_and_one_that_does_not_stop_is_killed(deaf, tmp_path, monkeypatch, capsys):
     made, stop = plan(tmp_path, patience=1.0), Stop()
-    path, left = made.path("random", PENDULUM, 0), runner.to_do(made, ["random"], [PENDULUM], [0])
+    path, left = made.path("random", PENDULUM, 0), runner.to_do(made, ["random"], [PENDULUM], [0]).left
     monkeypatch.setattr(process, "GRACE", 0.5)
     running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
     running.start()
@@ -274,7 +274,7 @@ def test_a_piece_that_writes_is_not_ended_and_one_that_does_not_stop_is_killed(d
 
 def test_one_that_another_process_has_is_waited_for(tmp_path):
     made = plan(tmp_path)
-    left = runner.to_do(made, ["random"], [PENDULUM], [0])
+    left = runner.to_do(made, ["random"], [PENDULUM], [0]).left
     [path] = left
     lock, stop = HomeLock(made.scratch_of(path)), Stop()
     running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
@@ -309,7 +309,9 @@ def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):
     made = plan(tmp_path)
     path = made.path("random", PENDULUM, 0)
     write_json(path, {"agent": "random", "points": [{}]})
-    assert [facts["agent"] for facts in runner.to_do(made, ["random", "noop"], [PENDULUM], [0]).values()] == ["noop"]
+    assert [facts["agent"] for facts in runner.to_do(made, ["random", "noop"], [PENDULUM], [0]).left.values()] == [
+        "noop"
+    ]
     assert f"{path} is damaged" in capsys.readouterr().err
 
 

@@ -54,7 +54,7 @@ def test_a_lost_worker_changes_nothing(tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    left = runner.to_do(made, ["ppo", "random", "noop"], [PENDULUM], [0, 1])
+    left = runner.to_do(made, ["ppo", "random", "noop"], [PENDULUM], [0, 1]).left
     cluster.run(made, left, "auto", Stop())
     killer.join()
     assert killed
@@ -64,5 +64,5 @@ def test_a_lost_worker_changes_nothing(tmp_path):
             there, own = read(made.path(agent, PENDULUM, seed)), here(alone, agent, seed=seed)
             assert there["status"] == "done", there["reason"]
             assert timeless(there["points"]) == timeless(own["points"]) and there["checkpoint"] == own["checkpoint"]
-    assert len(list(made.results.iterdir())) == 6 and not runner.to_do(made, ["ppo"], [PENDULUM], [0, 1])
+    assert len(list(made.results.iterdir())) == 6 and not runner.to_do(made, ["ppo"], [PENDULUM], [0, 1]).left
     assert SUITE.protocol == there["protocol"]

@@ -3,14 +3,15 @@
 import importlib.metadata
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pieces import made_up, write
-from test_bench import here, plan
+from test_bench import SUITE, here, plan
 
 from ami_agent import cli
-from ami_agent.bench import contenders, others
+from ami_agent.bench import contenders, others, process
 from ami_agent.bench.contenders import CONTENDERS
 from ami_agent.bench.suites import SUITES
 from ami_agent.commands.bench import chosen, numbers
@@ -35,6 +36,16 @@ class Lazy:
             lived += environment.spec.action_repeat
 
 
+class Flat(Lazy):
+    def act(self, observation):
+        return super().act(observation)[:, 0]
+
+
+class Lost(Lazy):
+    def act(self, observation):
+        return np.full_like(super().act(observation), np.nan)
+
+
 class Dumb:
     """Cannot act."""
 
@@ -51,6 +62,8 @@ def plugins(monkeypatch):
         for name, value in (
             ("lazy", f"{__name__}:Lazy"),
             ("halfway", f"{__name__}:Halfway"),
+            ("flat", f"{__name__}:Flat"),
+            ("lost", f"{__name__}:Lost"),
             ("broken", "no_such_module:Agent"),
             ("dumb", f"{__name__}:Dumb"),
             ("<b>", f"{__name__}:Lazy"),
@@ -76,6 +89,12 @@ def test_agents_of_other_packages_compete(plugins, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert set(CONTENDERS) < set(told["agents"]) and told["agents"]["broken"].startswith("broken: ")
     assert set(told["suites"]) == set(SUITES)
+
+
+def test_what_is_no_action_is_named_and_not_taken_for_a_fault_of_the_world(plugins, tmp_path):
+    for agent, reason in (("flat", " has shape (2,), expected (2, 1)"), ("lost", "[0] of world 0 is nan, not finite")):
+        facts = here(plan(tmp_path), agent)
+        assert (facts["status"], facts["reason"]) == ("failed", f"ValueError: action{reason}")
 
 
 def test_a_protocol_is_known_by_what_it_asks():
@@ -123,12 +142,53 @@ def test_the_command_runs_a_suite_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = ["bench", "run", "--agents", "random,noop", "--tasks", "ami/Reach", "--seeds", "1", "--jobs", "2", "--json"]
     assert cli.main(line) == 0
-    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 2, "failed": {}, "unfinished": []}
+    told = {"failed": {}, "damaged": {}, "left_out": {}, "unfinished": [], "locked": []}
+    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 2, "done_before": 0, **told}
     before = {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
     assert len(before) == 2
     assert cli.main(line) == 0
-    assert json.loads(capsys.readouterr().out)["pieces"] == 0
+    assert json.loads(capsys.readouterr().out) == {"results": "results", "pieces": 0, "done_before": 2, **told}
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "results").glob("*.json")}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The command with the tiny suite, in a folder of its own; a piece's process fails at once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SUITES, SUITE.name, SUITE)
+    monkeypatch.setattr(process.sys, "executable", "/bin/false")
+
+    def command(agents, tasks, *more):
+        return cli.main(
+            ["bench", "run", "--suite", SUITE.name, "--seeds", "1", "--agents", agents, "--tasks", tasks, *more]
+        )
+
+    return command
+
+
+def test_what_failed_is_damaged_or_cannot_be_run_is_told_and_not_taken_for_done(tiny, capsys):
+    assert tiny("random,noop", "Pendulum-v1,Nowhere-v0", "--jobs", "2") == 4
+    said = capsys.readouterr().out
+    assert "2 pieces were run, 2 of them failed; results are in results\n" in said
+    assert "failed: tiny--noop--Pendulum-v1--0: its process ended with 1\n" in said
+    assert "left out: Nowhere-v0: no environment 'Nowhere-v0'" in said
+    assert tiny("random,noop", "Pendulum-v1", "--json") == 4  # none is run, none is there
+    told = json.loads(capsys.readouterr().out)
+    assert told["pieces"] == told["done_before"] == 0 and len(told["failed"]) == 2
+    Path("results/tiny--random--Pendulum-v1--0.json").write_text("{}")
+    assert tiny("random", "Pendulum-v1") == 4
+    assert "0 pieces were run; results are in results\ndamaged: tiny--random--" in capsys.readouterr().out
+    assert tiny("random", "Nowhere-v0", "--json") == 3
+    assert "no environment" in json.loads(capsys.readouterr().out)["left_out"]["Nowhere-v0"]
+    assert tiny("sac-her", "Pendulum-v1") == 2
+    assert "left out: sac-her on Pendulum-v1: it has no goals" in capsys.readouterr().out
+
+
+def test_a_world_that_is_missing_does_not_fail_what_is_done(tiny, capsys):
+    made = plan(Path.cwd())
+    here(made, "random")
+    assert tiny("random", "Pendulum-v1,Nowhere-v0") == 0
+    assert capsys.readouterr().out.startswith("0 pieces were run; results are in results\nleft out: Nowhere-v0")
 
 
 def test_compare_says_whether_b_is_worse(tmp_path, capsys):

@@ -23,12 +23,13 @@ from ami_agent.signals import Stop
 RETRIES = 3  # of a piece whose worker was lost
 
 
-def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
-    """Run pieces on the cluster at `address`, or on this machine's ("auto" begins one if there is none).
+def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> list[Path]:
+    """Run pieces on the cluster at `address`, or on this machine's ("auto" begins one if there is none); those that
+    another process has are left to it, and returned.
 
     Raises MissingError without Ray.
     """
-    ray = _connect(address)
+    ray, elsewhere = _connect(address), []
     with ExitStack() as locks:
         locks.callback(ray.shutdown)
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
@@ -38,6 +39,7 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
                 locks.enter_context(HomeLock(plan.scratch_of(path)))
             except LockedError as error:
                 say(f"{path.stem}: left alone, {error}")
+                elsewhere.append(path)
                 continue
             if prepare(path, fresh):
                 running[work.remote(path.name, path.read_text(), plan.patience)] = path
@@ -49,6 +51,7 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> None:
                     advance(1, f"{path.stem}: {_take(ray, one, path)}")
         for one in running:
             ray.cancel(one, force=True)
+    return elsewhere
 
 
 def _connect(address: str) -> Any:

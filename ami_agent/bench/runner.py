@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -68,6 +68,23 @@ class Plan:
 
 
 @dataclass
+class Asked:
+    """What is asked for: pieces to run, by their files, each as one would begin it; and why others are not run."""
+
+    left: dict[Path, Facts] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)  # at their end already
+    failed: dict[str, str] = field(default_factory=dict)  # before, and not to be run again
+    damaged: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # tasks whose world is not here
+    unfit: dict[str, str] = field(default_factory=dict)  # agents that a task is not for
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is no piece of what is asked for, nor can be."""
+        return not (self.left or self.done or self.failed or self.damaged)
+
+
+@dataclass
 class Told:
     """What has been said of a piece: how many of its points, by what its file held at `stamp`."""
 
@@ -75,48 +92,56 @@ class Told:
     stamp: tuple[int, int] | None = None
 
 
-def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Sequence[int]) -> dict[Path, Facts]:
-    """The pieces that are not at their end, by their files, all of the first seed first; each as one would begin it.
+def to_do(plan: Plan, agents: Sequence[str], tasks: Sequence[Task], seeds: Sequence[int]) -> Asked:
+    """What of it is not at its end, all of the first seed first.
 
     A task whose world is not here is left out, and said by name; so is an agent that a task is not for. Raises
     UsageError if a piece was begun with other settings, or would go on with other versions.
     """
-    left = {}
-    fits = {task: _fits(task, agents) for task in tasks}
+    asked = Asked()
+    fits = {task: _fits(task, agents, asked) for task in tasks}
     for seed, task, agent in itertools.product(seeds, tasks, agents):
-        if agent not in fits[task]:
-            continue
-        path, fresh = plan.path(agent, task, seed), plan.fresh(agent, task, seed)
-        if path.exists():
-            try:
-                facts = read(path)
-            except ArtefactError as error:
-                say(f"left out: {error}; move it away, and it is run anew")
-                continue
-            _check_same(path, facts, fresh)
-            if facts["status"] == FAILED and not plan.retry:
-                say(f"{path.stem}: failed before ({facts['reason']}); --retry runs it again")
-                continue
-            if _at_its_end(facts, fresh):
-                continue
-            if contender(agent).resumes:
-                kept(facts, plan.scratch_of(path))
-        left[path] = fresh
-    return left
+        if agent in fits[task]:
+            _ask(plan, plan.path(agent, task, seed), plan.fresh(agent, task, seed), asked)
+    return asked
 
 
-def _fits(task: Task, agents: Sequence[str]) -> list[str]:
+def _ask(plan: Plan, path: Path, fresh: Facts, asked: Asked) -> None:
+    """Add a piece to what is asked for, by what its file says."""
+    if path.exists():
+        try:
+            facts = read(path)
+        except ArtefactError as error:
+            say(f"left out: {error}; move it away, and it is run anew")
+            asked.damaged[path.stem] = str(error)
+            return
+        _check_same(path, facts, fresh)
+        if facts["status"] == FAILED and not plan.retry:
+            say(f"{path.stem}: failed before ({facts['reason']}); --retry runs it again")
+            asked.failed[path.stem] = facts["reason"]
+            return
+        if _at_its_end(facts, fresh):
+            asked.done.append(path.stem)
+            return
+        if contender(facts["agent"]).resumes:
+            kept(facts, plan.scratch_of(path))
+    asked.left[path] = fresh
+
+
+def _fits(task: Task, agents: Sequence[str], asked: Asked) -> list[str]:
     """The agents that a task is for; none, and told why, if its world is not here."""
     try:
         environment = Environment(task.environment, 1, None, task.repeat)
     except (MissingError, UsageError) as error:
         say(f"{task.name} is left out: {error}")
+        asked.missing[task.name] = str(error)
         return []
     reasons = {agent: misfit(contender(agent), environment) for agent in agents}
     environment.close()
     for agent, reason in reasons.items():
         if reason:
             say(f"{agent} is left out of {task.name}: {reason}")
+            asked.unfit[f"{agent} on {task.name}"] = reason
     return [agent for agent, reason in reasons.items() if not reason]
 
 

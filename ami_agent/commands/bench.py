@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -13,8 +14,11 @@ from ami_agent import console
 from ami_agent.bench.results import FOLDER
 from ami_agent.bench.suites import SUITES, Suite, Task, find_suite
 from ami_agent.commands.common import check_range
-from ami_agent.errors import ArtefactError, UsageError
+from ami_agent.errors import ArtefactError, LockedError, MissingError, UsageError
 from ami_agent.signals import graceful
+
+if TYPE_CHECKING:
+    from ami_agent.bench.runner import Asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ class Compare:
 
 
 def main(config: List | Run | Compare) -> int:
-    """Do what `config` asks; 0, or 4 if a comparison fails."""
+    """Do what `config` asks; 0, or 4 if a comparison fails. `_tell` has what `run` ends with."""
     if isinstance(config, Compare):
         return _compare(config)
     return _list(config.json) if isinstance(config, List) else _run(config)
@@ -158,37 +162,52 @@ def _run(config: Run) -> int:
     check_steps(config.steps, tasks)
     limits = config.steps, config.cpu_seconds
     plan = Plan(suite, config.results, config.scratch, *limits, config.retry, config.patience, command)
-    left = to_do(plan, agents, tasks, numbers(config.seeds))
+    asked = to_do(plan, agents, tasks, numbers(config.seeds))
+    elsewhere: list[Path] = []
     with graceful() as stop:
-        if config.ray:
+        if config.ray and asked.left:
             from ami_agent.bench import cluster
 
-            cluster.run(plan, left, config.ray, stop)
+            elsewhere = cluster.run(plan, asked.left, config.ray, stop)
         else:
-            run(plan, left, config.jobs, stop)
+            run(plan, asked.left, config.jobs, stop)
     if stop.requested:
         console.say("stopped; the same command goes on")
         return stop.exit_code
-    return _tell(config, list(left))
+    return _tell(config, asked, elsewhere)
 
 
-def _tell(config: Run, pieces: list[Path]) -> int:
+def _tell(config: Run, asked: Asked, elsewhere: list[Path]) -> int:
+    """What came of it, and the exit code that says so."""
     from ami_agent.bench.piece import read
     from ami_agent.bench.schema import DONE, FAILED
 
-    facts = {path.stem: read(path) for path in pieces}
-    failed = {name: one["reason"] for name, one in facts.items() if one["status"] == FAILED}
-    done = sum(one["status"] == DONE for one in facts.values())
-    unfinished = [name for name, one in facts.items() if one["status"] not in (DONE, FAILED)]
+    run = {path.stem: read(path) for path in asked.left if path not in elsewhere}
+    fails = {name: one["reason"] for name, one in run.items() if one["status"] == FAILED}
+    failed, left_out = asked.failed | fails, asked.missing | asked.unfit
+    unfinished = [name for name, one in run.items() if one["status"] not in (DONE, FAILED)]
+    locked = [path.stem for path in elsewhere]
     if config.json:
-        console.emit({"results": config.results, "pieces": done, "failed": failed, "unfinished": unfinished})
+        why = {"failed": failed, "damaged": asked.damaged, "left_out": left_out}
+        more = {"unfinished": unfinished, "locked": locked}
+        console.emit({"results": config.results, "pieces": len(run), "done_before": len(asked.done), **why, **more})
     else:
-        print(f"{done} pieces were run; results are in {config.results}")
-        for name, reason in failed.items():
-            print(f"failed: {name}: {reason}")
+        of_them = f", {len(fails)} of them failed" if fails else ""
+        print(f"{len(run)} piece{' was' if len(run) == 1 else 's were'} run{of_them}; results are in {config.results}")
+        for what, which in (("failed", failed), ("damaged", asked.damaged), ("left out", left_out)):
+            for name, reason in which.items():
+                print(f"{what}: {name}: {reason}")
         for name in unfinished:
             print(f"unfinished: {name}; the same command goes on")
-    return ArtefactError.exit_code if failed or unfinished else 0
+        for name in locked:
+            print(f"left alone: {name}; another process is at it")
+    if failed or unfinished or asked.damaged:
+        return ArtefactError.exit_code
+    if locked:
+        return LockedError.exit_code
+    if asked.nothing:
+        return MissingError.exit_code if asked.missing else UsageError.exit_code
+    return 0
 
 
 def chosen(suite: Suite, names: str) -> list[Task]:
