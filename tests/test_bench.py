@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from ami_agent import checkpoints
-from ami_agent.bench import names, ours, piece, process, runner, sb3, work
+from ami_agent.bench import names, ours, piece, process, runner, work
 from ami_agent.bench.ours import Ours
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import Suite, Task
 from ami_agent.brain import BrainConfig
-from ami_agent.environment import find, make
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
 from ami_agent.learning.student import StudyConfig
@@ -120,6 +119,7 @@ def test_hindsight_is_for_goals_and_experts_are_of_our_worlds(tmp_path, capsys):
     facts = here(plan(tmp_path, cpu_seconds=1e-3), "sac-her", REACH)
     assert facts["status"] == "done", facts["reason"]
     assert [point["steps"] for point in facts["points"]] == [0, 100]
+    assert facts["resolved"]["learning_starts"] == 100 and facts["resolved"]["n_sampled_goal"] == 4
 
 
 def test_what_is_finished_is_not_run_again(pieces):
@@ -313,13 +313,6 @@ def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):
         "noop"
     ]
     assert f"{path} is damaged" in capsys.readouterr().err
-
-
-def test_what_sb3_learns_in_is_new_in_each_episode():
-    world = sb3.Anew(make(find("ami/Recall-v0"), {}), iter(range(7, 99)))
-    sessions = {world.reset()[1]["session"] for _ in range(4)}
-    assert len(sessions) == 4
-    assert sb3.settings("sac-her")["copy_info_dict"] and "action_noise" in sb3.settings("td3")
 
 
 def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):

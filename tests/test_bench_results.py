@@ -117,6 +117,7 @@ def test_a_policy_prior_is_kept_beside_its_planner(tmp_path):
         ("films", {"best": {"seed": 1_003_000, "gif": '"><script>'}}, "films must be"),
         ("films", {"finest": {"seed": 1_003_000, "gif": GIF}}, "films must be"),
         ("films", {"best": {"seed": 1, "gif": GIF}}, "films.best is of seed 1"),
+        ("resolved", [1], "resolved must be an object"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, path, value, said):

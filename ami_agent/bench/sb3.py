@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +15,14 @@ from ami_agent import checkpoints
 from ami_agent.bench.judge import Interrupted
 from ami_agent.bench.piece import OpenPiece
 from ami_agent.environment import find, make
+from ami_agent.files import plain
 from ami_agent.learning.train import training_seeds
 
 ALGORITHMS = {"sac": "SAC", "ppo": "PPO", "td3": "TD3", "sac-her": "SAC"}
 EXPLORING = 0.1  # TD3's noise, as in its paper (Fujimoto et al. 2018): by default Stable-Baselines3's has none at all
+NO_HYPERPARAMETERS = {"policy", "env", "seed", "verbose", "tensorboard_log"}
+OF_POLICY = ("net_arch", "activation_fn", "optimizer_class", "optimizer_kwargs")
+OF_HINDSIGHT = ("n_sampled_goal", "goal_selection_strategy")
 
 
 def settings(agent: str) -> dict[str, Any]:
@@ -48,6 +54,7 @@ def learn(piece: OpenPiece) -> None:
     kind = getattr(stable_baselines3, ALGORITHMS[piece.facts["agent"]])
     model = kind(**given, env=world, seed=piece.seed)
     policy = Policy(model)
+    piece.facts["resolved"] = resolved(model)
     piece.point(0, policy)
 
     def step(local: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -59,6 +66,23 @@ def learn(piece: OpenPiece) -> None:
     weights, meta = model.policy.state_dict(), {"algorithm": type(model).__name__}
     piece.facts["checkpoint"] = checkpoints.save_file(run.folder / "policy.safetensors", weights, meta)
     piece.finish(run)
+
+
+def resolved(model: Any) -> dict[str, Any]:
+    """All the hyperparameters that a model runs with, those that are its defaults, too."""
+    own = [name for name in inspect.signature(type(model).__init__).parameters if name not in NO_HYPERPARAMETERS]
+    parts = [(model, own), (model.policy, OF_POLICY), (getattr(model, "replay_buffer", None), OF_HINDSIGHT)]
+    return {name: _plain(getattr(part, name)) for part, names in parts for name in names if hasattr(part, name)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return plain(value(1.0) if callable(value) else value)  # a schedule, at its beginning
 
 
 class Anew(gym.Wrapper):

@@ -29,7 +29,7 @@ EPISODES = ("seeds", "returns", "successes", "final_successes", "costs", "length
 POINT = ("steps", "decisions", "cpu_seconds", "wall_seconds", *EPISODES)
 ALWAYS = ("format", "suite", "protocol", "agent", "task", "seed", "settings", "status", "points")
 MEASURED = ("learned", "evaluation_seeds", "command", "start", "python", "hardware", "versions", "commits")
-OPTIONAL = ("reason", "limits", "run", "checkpoint", "films", "failures")
+OPTIONAL = ("reason", "limits", "run", "checkpoint", "films", "failures", "resolved")
 
 
 class RefusedResult(ArtefactError):
@@ -272,6 +272,7 @@ CHECKS: dict[str, Check] = {
         "a SHA-256 in hex, or null",
     ),
     "failures": (_list_of(_text), "a list of texts"),
+    "resolved": (lambda value: isinstance(value, dict) and _tree(value), f"an object of at most {DEEPEST} levels"),
     "films": (
         lambda value: value is None or (_map_of(_film)(value) and set(value) <= {*FILMS}),
         f"{', '.join(FILMS)}, each a seed and a GIF as base64 of at most {LARGEST_FILM >> 20} MiB",
