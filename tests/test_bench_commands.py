@@ -2,16 +2,20 @@
 
 import importlib.metadata
 import json
+import subprocess
+import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packages import install
 from pieces import made_up, write
 from test_bench import SUITE, here, plan
 
 from ami_agent import cli
-from ami_agent.bench import contenders, others, process
+from ami_agent.bench import contenders, others, process, results
 from ami_agent.bench.contenders import CONTENDERS
 from ami_agent.bench.suites import SUITES
 from ami_agent.commands.bench import chosen, numbers
@@ -89,6 +93,22 @@ def test_agents_of_other_packages_compete(plugins, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert set(CONTENDERS) < set(told["agents"]) and told["agents"]["broken"].startswith("broken: ")
     assert set(told["suites"]) == set(SUITES)
+
+
+def test_an_agent_in_a_package_of_its_own_competes(tmp_path):
+    code = Path(__file__).with_name("example_agent")
+    project = tomllib.loads((code / "pyproject.toml").read_text())["project"]
+    env = install(tmp_path / "installed", project, code)
+
+    line = [sys.executable, "-m", "ami_agent", "bench", "run", "--agents", "example", "--tasks", "ami/Reach"]
+    line += ["--seeds", "1", "--cpu-seconds", "0.001"]
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.startswith("1 piece was run"), done.stderr
+    [path] = (tmp_path / "results").iterdir()
+    piece = results.read(path)  # as a leaderboard would
+    assert (piece.agent, piece.status, piece.learns) == ("example", "done", True)
+    told = {"class": "example_agent:Climber", "package": "example-agent", "version": "0.1.0"}
+    assert piece.settings["config"] == told
 
 
 def test_what_is_no_action_is_named_and_not_taken_for_a_fault_of_the_world(plugins, tmp_path):
