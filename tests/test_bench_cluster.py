@@ -1,27 +1,61 @@
 """A suite on Ray: the same results as on processes of one's own, also when a worker is lost."""
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_bench import PENDULUM, SUITE, here, plan, timeless
 
-from ami_agent.bench import runner
+from ami_agent import cli
+from ami_agent.bench import cluster, process, runner
 from ami_agent.bench.piece import read
+from ami_agent.bench.suites import SUITES
 from ami_agent.errors import MissingError
+from ami_agent.memory.lock import HomeLock
 from ami_agent.signals import Stop
 
 
 def test_without_ray_it_is_said_what_to_install(tmp_path, monkeypatch):
-    from ami_agent.bench import cluster
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingError, match=r"pip install 'ami-agent\[ray\]'"):
-        cluster.run(plan(tmp_path), {}, "auto", Stop())
+        cluster.connect("auto")
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_piece_that_is_killed_goes_on_once(tmp_path, monkeypatch, kills):
+    made, count = plan(tmp_path), tmp_path / "count"
+    path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
+    runner.prepare(path, fresh)
+    killer = tmp_path / "killer"
+    killer.write_text(
+        f'#!/bin/sh\necho >>{count}\n[ $(wc -l <{count}) -gt {kills} ] || kill -9 $$\nexec {sys.executable} "$@"\n'
+    )
+    killer.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(killer))
+    facts = json.loads(cluster._work(path.name, path.read_text(), 0))
+    if kills == 1:
+        assert facts["status"] == "done", facts["reason"]
+    else:
+        assert (facts["status"], facts["reason"]) == ("failed", "its process was ended by SIGKILL")
+
+
+def test_what_another_process_has_is_left_to_it_and_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SUITES, SUITE.name, SUITE)
+    ray = SimpleNamespace(shutdown=lambda: None, remote=lambda **_: lambda work: None)
+    monkeypatch.setattr(cluster, "connect", lambda address: ray)
+    line = ["bench", "run", "--suite", SUITE.name, "--agents", "random", "--tasks", PENDULUM.name, "--seeds", "1"]
+    with HomeLock(Path("runs/bench/tiny--random--Pendulum-v1--0")):
+        assert cli.main([*line, "--ray", "auto"]) == 75
+    told = capsys.readouterr()
+    assert "left alone: tiny--random--Pendulum-v1--0; another process is at it" in told.out
+    assert "is in use by process" in told.err
 
 
 def workers():
@@ -37,27 +71,26 @@ def workers():
 
 
 @pytest.mark.slow
-def test_a_lost_worker_changes_nothing(tmp_path):
+def test_a_lost_worker_changes_nothing(tmp_path, capsys):
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
-    from ami_agent.bench import cluster
-
     made, killed = plan(tmp_path / "ray"), []
 
     def kill():
         deadline = time.monotonic() + 120
         while not killed and time.monotonic() < deadline:
-            for process in workers()[:1]:
+            for worker in workers()[:1]:
                 time.sleep(2)  # in the midst of it
-                os.kill(process, signal.SIGKILL)
-                killed.append(process)
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
             time.sleep(0.1)
 
     killer = threading.Thread(target=kill)
     killer.start()
     left = runner.to_do(made, ["ppo", "random", "noop"], [PENDULUM], [0, 1]).left
-    cluster.run(made, left, "auto", Stop())
+    cluster.run(made, left, cluster.connect("auto"), Stop())
     killer.join()
-    assert killed
+    told = capsys.readouterr()
+    assert killed and "raylet" not in told.out + told.err
     alone = plan(tmp_path / "alone")
     for agent in ("ppo", "random", "noop"):
         for seed in (0, 1):

@@ -23,13 +23,32 @@ from ami_agent.signals import Stop
 RETRIES = 3  # of a piece whose worker was lost
 
 
-def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> list[Path]:
-    """Run pieces on the cluster at `address`, or on this machine's ("auto" begins one if there is none); those that
-    another process has are left to it, and returned.
+def connect(address: str) -> Any:
+    """Ray, on the cluster at `address`, or on this machine's ("auto" begins one if there is none). It catches SIGTERM
+    itself: what is to catch it instead comes after.
 
     Raises MissingError without Ray.
     """
-    ray, elsewhere = _connect(address), []
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingError("--ray needs Ray: pip install 'ami-agent[ray]'") from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        if address != "auto":
+            raise MissingError(f"--ray {address}: no cluster there; begin one with `ray start --head`") from error
+        say("no Ray cluster is running here: one is begun on this machine, for as long as this takes")
+        ray.init(include_dashboard=False, **quiet)
+    ray._private.worker._worker_logs_enabled = False  # what its raylets say, in colours, is not stopped otherwise
+    return ray
+
+
+def run(plan: Plan, left: dict[Path, Facts], ray: Any, stop: Stop) -> list[Path]:
+    """Run pieces on the cluster that `connect` gave, and leave it; those that another process has are left to it, and
+    returned."""
+    elsewhere = []
     with ExitStack() as locks:
         locks.callback(ray.shutdown)
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
@@ -52,22 +71,6 @@ def run(plan: Plan, left: dict[Path, Facts], address: str, stop: Stop) -> list[P
         for one in running:
             ray.cancel(one, force=True)
     return elsewhere
-
-
-def _connect(address: str) -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingError("--ray needs Ray: pip install 'ami-agent[ray]'") from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        ray.init(address=address, **quiet)
-    except ConnectionError as error:
-        if address != "auto":
-            raise MissingError(f"--ray {address}: no cluster there; begin one with `ray start --head`") from error
-        say("no Ray cluster is running here: one is begun on this machine, for as long as this takes")
-        ray.init(include_dashboard=False, **quiet)
-    return ray
 
 
 def _work(name: str, text: str, patience: float) -> str:

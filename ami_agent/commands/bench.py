@@ -152,6 +152,7 @@ def _list(json: bool) -> int:
 
 
 def _run(config: Run) -> int:
+    from ami_agent.bench import cluster
     from ami_agent.bench.runner import Plan, run, to_do
 
     suite = find_suite(config.suite)
@@ -164,11 +165,10 @@ def _run(config: Run) -> int:
     plan = Plan(suite, config.results, config.scratch, *limits, config.retry, config.patience, command)
     asked = to_do(plan, agents, tasks, numbers(config.seeds))
     elsewhere: list[Path] = []
+    ray = cluster.connect(config.ray) if config.ray and asked.left else None
     with graceful() as stop:
-        if config.ray and asked.left:
-            from ami_agent.bench import cluster
-
-            elsewhere = cluster.run(plan, asked.left, config.ray, stop)
+        if ray:
+            elsewhere = cluster.run(plan, asked.left, ray, stop)
         else:
             run(plan, asked.left, config.jobs, stop)
     if stop.requested:
