@@ -27,22 +27,28 @@ def test_without_ray_it_is_said_what_to_install(tmp_path, monkeypatch):
         cluster.connect("auto")
 
 
-@pytest.mark.parametrize("kills", [1, 2])
-def test_a_piece_that_is_killed_goes_on_once(tmp_path, monkeypatch, kills):
+@pytest.mark.parametrize(
+    ("harm", "times", "reason"),
+    [
+        ("kill -9 $$", 1, None),
+        ("kill -9 $$", 2, "its process was ended by SIGKILL"),
+        ("sleep 600", 1, "it wrote nothing for 0.5 s, and was ended"),
+    ],
+)
+def test_a_piece_that_is_killed_goes_on_once_and_one_that_hangs_does_not(tmp_path, monkeypatch, harm, times, reason):
     made, count = plan(tmp_path), tmp_path / "count"
     path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
     runner.prepare(path, fresh)
-    killer = tmp_path / "killer"
-    killer.write_text(
-        f'#!/bin/sh\necho >>{count}\n[ $(wc -l <{count}) -gt {kills} ] || kill -9 $$\nexec {sys.executable} "$@"\n'
-    )
-    killer.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(killer))
-    facts = json.loads(cluster._work(path.name, path.read_text(), 0))
-    if kills == 1:
-        assert facts["status"] == "done", facts["reason"]
-    else:
-        assert (facts["status"], facts["reason"]) == ("failed", "its process was ended by SIGKILL")
+    program = tmp_path / "program"
+    program.write_text(f"""#!/bin/sh
+echo >> {count}
+[ $(wc -l < {count}) -gt {times} ] || {harm}
+exec {sys.executable} "$@"
+""")
+    program.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(program))
+    facts = json.loads(cluster._work(path.name, path.read_text(), 0.5 if "sleep" in harm else 0))
+    assert (facts["status"], facts["reason"]) == ("failed" if reason else "done", reason)
 
 
 def test_what_another_process_has_is_left_to_it_and_said(tmp_path, monkeypatch, capsys):

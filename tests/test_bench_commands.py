@@ -149,6 +149,7 @@ def test_names_and_numbers():
         (["--steps", "7"], "--steps must be a multiple of"),
         (["--jobs", "0"], "--jobs must lie from 1"),
         (["--cpu-seconds", "-1"], "--cpu-seconds must lie from"),
+        (["--patience", "nan"], "--patience must lie from"),
     ],
 )
 def test_bad_input_is_named(flags, said, tmp_path, monkeypatch, capsys):
@@ -202,6 +203,15 @@ def test_what_failed_is_damaged_or_cannot_be_run_is_told_and_not_taken_for_done(
     assert "no environment" in json.loads(capsys.readouterr().out)["left_out"]["Nowhere-v0"]
     assert tiny("sac-her", "Pendulum-v1") == 2
     assert "left out: sac-her on Pendulum-v1: it has no goals" in capsys.readouterr().out
+
+
+def test_patience_is_as_long_as_is_said(tiny, tmp_path, monkeypatch, capsys):
+    hangs = tmp_path / "hangs"
+    hangs.write_text("#!/bin/sh\nsleep 600\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(hangs))
+    assert tiny("random", "Pendulum-v1", "--patience", "0.5") == 4
+    assert "failed: tiny--random--Pendulum-v1--0: it wrote nothing for 0.5 s, and was ended" in capsys.readouterr().out
 
 
 def test_a_world_that_is_missing_does_not_fail_what_is_done(tiny, capsys):

@@ -1,11 +1,12 @@
 """Other people's agents in a benchmark: classes that packages name under the entry point `ami_agent.agents`.
 
-Such a class is made with (spec, seed), of an `ami_agent.protocols.Spec`; it resets and acts as any `Agent`. One that
-learns has `train(environment, steps, judge)`, too: `environment` is one world (`ami_agent.environment.Environment`),
-`steps` the env steps to live in it, and `judge(steps)` is to be called with the env steps lived so far, best after
-every decision: it judges the agent where a point of its curve is due, and says whether to go on. A point that comes
-late by more than 2 % of the steps does not count. Give `environment.reset` a seed for each episode, from
-`ami_agent.learning.train.training_seeds`: where a world has sessions, it is in the same one for ever without.
+Such a class is made with (spec, seed), of an `ami_agent.protocols.Spec`; it resets and acts as any `Agent`, and fails
+where an action has another shape or is not finite. One that learns has `train(environment, steps, judge)`, too:
+`environment` is one world (`ami_agent.environment.Environment`), `steps` the env steps to live in it, and
+`judge(steps)` is to be called with the env steps lived so far, best after every decision: it judges the agent where a
+point of its curve is due, and says whether to go on. A point that comes late by more than 2 % of the steps does not
+count. Give `environment.reset` a seed for each episode, from `ami_agent.learning.train.training_seeds`: where a world
+has sessions, it is in the same one for ever without.
 """
 
 from __future__ import annotations

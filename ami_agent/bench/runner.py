@@ -117,8 +117,8 @@ def _ask(plan: Plan, path: Path, fresh: Facts, asked: Asked) -> None:
             return
         _check_same(path, facts, fresh)
         if facts["status"] == FAILED and not plan.retry:
-            say(f"{path.stem}: failed before ({facts['reason']}); --retry runs it again")
-            asked.failed[path.stem] = facts["reason"]
+            asked.failed[path.stem] = str(facts.get("reason"))
+            say(f"{path.stem}: failed before ({asked.failed[path.stem]}); --retry runs it again")
             return
         if _at_its_end(facts, fresh):
             asked.done.append(path.stem)
