@@ -145,6 +145,7 @@ def inputs(agent, worlds, device):
         torch.zeros(worlds, dtype=torch.bool, device=device),
         torch.zeros(worlds, 4, config.horizon, size, device=device),
         torch.ones(worlds, 4, device=device),
+        torch.ones(worlds, dtype=torch.bool, device=device),
     )
 
 
