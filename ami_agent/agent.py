@@ -339,6 +339,6 @@ class AmiAgent:
         return torch.cat([prior, torch.where((away <= 1.0)[:, :, None, None], recalled, prior[:, :1])], 1), away
 
     def _recalled(self, latent: Tensor) -> Recalled:
-        if self.memory is None or self._judge is not None:  # what went well for another goal is of no use
+        if self.memory is None or not self.config.recalled or self._judge is not None:  # else it was for other goals
             return self.control.nothing(len(latent))
         return self.control.recall(self.memory, latent.cpu().numpy(), follow=self.ways is None)  # which set goals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ami_agent.bench.results import Piece
+from ami_agent.bench.results import Piece, by_seeds
 from ami_agent.bench.standings import Row
 
 COMMIT = 8  # letters of a commit
@@ -22,7 +22,7 @@ def made(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def pieces_of(rows: Sequence[Row]) -> Iterator[Piece]:
-    return (piece for row in rows for entry in row.entries.values() for piece in entry.pieces)
+    return (piece for row in rows for piece in row.pieces)
 
 
 def _machine(piece: Piece) -> str:
@@ -41,11 +41,7 @@ def _named(pieces: Sequence[Piece], rows: Sequence[Row]) -> str:
     """Some of the rows' pieces in words; tasks are named where they are not all that an agent has."""
     keys, words = {piece.key for piece in pieces}, []
     for row in rows:
-        tasks: dict[str, list[str]] = {}  # by seeds
-        for entry in row.entries.values():
-            if seeds := [str(piece.seed) for piece in entry.pieces if piece.key in keys]:
-                tasks.setdefault(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}", []).append(entry.task.short)
-        for which, some in tasks.items():
+        for which, some in by_seeds(piece for piece in row.pieces if piece.key in keys).items():
             where = f" on {', '.join(some)}" if len(some) < len(row.entries) else ""
             words.append(f"{row.name}{where}, {which}")
     return "; ".join(words)

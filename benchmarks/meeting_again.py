@@ -61,6 +61,11 @@ def lived(
                 agent.close()
 
 
+def at_once(told: np.ndarray) -> np.ndarray:
+    """(..., 3) of `tried` -> (...): whether the first try succeeded."""
+    return (told[..., 0] == 1) & (told[..., 2] == 1)
+
+
 def once_done(results: dict[str, np.ndarray]) -> Iterator[str]:
     """{setting: (LIVES, tasks, 3)} -> the lines of a Markdown table: of the tasks that the first setting did in its
     first life, how all do when they meet them again."""
@@ -69,10 +74,9 @@ def once_done(results: dict[str, np.ndarray]) -> Iterator[str]:
     yield "| | first try, % | decisions | saved |"
     yield "|---|---|---|---|"
     for name, told in results.items():
-        tries, decisions, success = told[1, done].T
+        decisions, first = told[1, done, 1], at_once(told[1, done])
         saved = "-" if name == WITHOUT else mean(results[WITHOUT][1, done, 1] - decisions, 1)
-        first = percent(int(((tries == 1) & (success == 1)).sum()), len(tries))
-        yield f"| {name} | {first} | {mean(decisions, 1)} | {saved} |"
+        yield f"| {name} | {percent(int(first.sum()), len(first))} | {mean(decisions, 1)} | {saved} |"
 
 
 def main(
@@ -108,7 +112,7 @@ def main(
             results[setting] = np.array(told).reshape(LIVES, tasks, 3)
     print(f"`{env}` with {options}: tasks {first} to {first + tasks - 1}, after {brain.steps} env steps of learning")
     print(f"{machine()}\n")
-    rows = {name: ((told[..., 0] == 1) & (told[..., 2] == 1), told[..., 1]) for name, told in results.items()}
+    rows = {name: (at_once(told), told[..., 1]) for name, told in results.items()}
     print("\n".join([*lived_twice("first try", rows), "", *once_done(results)]))
     if json:
         write_json(json, {name: told.tolist() for name, told in results.items()})

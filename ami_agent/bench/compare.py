@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Change:
     after: list[float]
     looks: int  # questions that are asked of chance together
 
-    @property
+    @cached_property
     def p(self) -> float:
         return permutation_test([self.before], [self.after])
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ami_agent.bench import curves
 from ami_agent.bench.names import CEILINGS, FLOORS, OURS, called
-from ami_agent.bench.results import Piece
+from ami_agent.bench.results import Piece, by_seeds
 from ami_agent.bench.schema import visible
 from ami_agent.bench.standings import CLAIM, HEADLINE, Entry, Estimate, Gain, Row, Standing
 from ami_agent.bench.suites import ABILITIES, Task
@@ -91,13 +91,7 @@ class Batch:
     @property
     def what(self) -> str:
         """Tasks and seeds: "Reach-v0, Push-v0: seeds 0, 1; Lane-v0: seed 0"."""
-        seeds: dict[str, list[str]] = {}
-        for piece in self.pieces:
-            seeds.setdefault(piece.task.short, []).append(str(piece.seed))
-        tasks: dict[str, list[str]] = {}
-        for task, found in seeds.items():
-            tasks.setdefault(f"seed{'s' * (len(found) > 1)} {', '.join(found)}", []).append(task)
-        return "; ".join(f"{', '.join(names)}: {found}" for found, names in tasks.items())
+        return "; ".join(f"{', '.join(tasks)}: {seeds}" for seeds, tasks in by_seeds(self.pieces).items())
 
     @property
     def circumstances(self) -> list[str]:
@@ -144,7 +138,7 @@ class View:
     @property
     def machines(self) -> list[str]:
         """Those that learning was timed on."""
-        pieces = [piece for group in self.groups for row in group.rows for piece in _pieces(row)]
+        pieces = [piece for group in self.groups for row in group.rows for piece in row.pieces]
         return list(dict.fromkeys(piece.machine for piece in pieces if piece.learns and piece.machine))
 
     @property
@@ -241,13 +235,9 @@ def at_last(entry: Entry) -> float:
     return interquartile_mean(values)
 
 
-def _pieces(row: Row) -> Iterator[Piece]:
-    return (piece for entry in row.entries.values() for piece in entry.pieces)
-
-
 def _batches(row: Row) -> list[Batch]:
     found: dict[str, list[Piece]] = {}
-    for piece in _pieces(row):
+    for piece in row.pieces:
         command = shlex.join(["ami-agent", *piece.command]) if piece.command else ""
         found.setdefault(command, []).append(piece)
     return [Batch(command, pieces) for command, pieces in found.items()]

@@ -102,12 +102,13 @@ class Piece:
     def value(self, limit: float = math.inf, axis: str = "steps") -> float:
         """Of the task's metric at that point, or by `cpu_seconds` on the straight line between the points around that
         limit; the floor where there is none."""
-        told = [(getattr(it, axis), it.judged.value(self.task, self.suite.episodes)) for it in self.along(axis)]
+        points = self.along(axis)
         if axis == "steps":
-            told = [(reached, value) for reached, value in told if reached <= limit][-1:]
-        if not told:
+            points = () if (last := self.at(limit)) is None else (last,)
+        if not points:
             return self.task.floor
-        return float(np.interp(limit, [reached for reached, _ in told], [value for _, value in told]))
+        values = [point.judged.value(self.task, self.suite.episodes) for point in points]
+        return float(np.interp(limit, [getattr(point, axis) for point in points], values))
 
     @property
     def harmful(self) -> float:
@@ -130,6 +131,21 @@ class Piece:
             cores = self.hardware.get("cores", "?")
             told["processor"] += f", {cores} core{'s' * (cores != '1')}"
         return "; ".join(told.values())
+
+
+def seeds_told(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def by_seeds(pieces: Iterable[Piece]) -> dict[str, list[str]]:
+    """The tasks that pieces are of, by which of their seeds: {"seeds 0, 1": ["Reach-v0", "Push-v0"]}."""
+    seeds: dict[str, list[int]] = {}
+    for piece in pieces:
+        seeds.setdefault(piece.task.short, []).append(piece.seed)
+    tasks: dict[str, list[str]] = {}
+    for task, found in seeds.items():
+        tasks.setdefault(seeds_told(found), []).append(task)
+    return tasks
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,8 @@ def _episodes(one: Mapping[str, Any], suite: Suite, task: Task, seed: int, where
     seeds = one["seeds"]
     if not seeds or seeds != sorted(set(seeds)) or seeds[0] not in right or seeds[-1] not in right:
         return [f"{where}.seeds must be some of {right[0]} to {right[-1]}, ascending, each once"]
-    if max(one["returns"]) > task.most:
-        return [
-            f"{where}.returns has {max(one['returns']):g}: no episode of {task.name} can have more than {task.most:g}"
-        ]
+    if (best := max(one["returns"])) > task.most:
+        return [f"{where}.returns has {best:g}: no episode of {task.name} can have more than {task.most:g}"]
     if task.metric == "success" and None in one["successes"]:
         return [f"{where}.successes must be told: {task.name} is judged by success"]
     if any(final and not ever for final, ever in zip(one["final_successes"], one["successes"], strict=True)):

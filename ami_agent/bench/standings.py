@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from ami_agent.bench.names import CEILINGS, FLOORS, OURS, SB3, called
-from ami_agent.bench.results import LATE, Piece
+from ami_agent.bench.results import LATE, Piece, seeds_told
 from ami_agent.bench.suites import SUITES, Suite, Task
 from ami_agent.evaluation.statistics import alike, difference_of_means, interquartile_mean, stratified_bootstrap
 
@@ -98,6 +98,10 @@ class Row:
     @property
     def name(self) -> str:
         return called(self.agent)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [piece for entry in self.entries.values() for piece in entry.pieces]
 
     @property
     def role(self) -> str:
@@ -325,16 +329,12 @@ def _gaps(row: Row, group: Group) -> Iterator[str]:
     every = sorted({seed for other in group.rows for entry in other.entries.values() for seed in entry.seeds})
     nowhere = [seed for seed in every if not any(seed in entry.seeds for entry in entries)]
     if nowhere:
-        yield f"Missing: {row.name}, {_seeds(nowhere)}."
+        yield f"Missing: {row.name}, {seeds_told(nowhere)}."
     for entry in entries:
         if gone := [seed for seed in every if seed not in (*entry.seeds, *nowhere)]:
-            yield f"Missing: {row.name} on {entry.task.short}, {_seeds(gone)}."
+            yield f"Missing: {row.name} on {entry.task.short}, {seeds_told(gone)}."
         if any(piece.settings != entry.pieces[0].settings for piece in entry.pieces):
             yield f"Not one agent: the seeds of {row.name} on {entry.task.short} were made with different settings."
     fewest, most = row.seeds
     if fewest < most:
         yield f"In means over tasks the first {fewest} of the seeds of {row.name} count on each."
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

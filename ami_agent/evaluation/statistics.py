@@ -119,10 +119,9 @@ def permutation_test(before: Scores, after: Scores, draws: int = 20_000, seed: i
     """
     pooled = [np.array([*now, *was], np.float64) for was, now in zip(before, after, strict=True)]
     counts = [comb(len(runs), len(now)) for runs, now in zip(pooled, after, strict=True)]
-    every = prod(counts) <= draws
-    ways = np.unravel_index(np.arange(prod(counts)), counts) if every else [None] * len(pooled)
-    rng = np.random.default_rng(seed)
-    gains = np.zeros(prod(counts) if every else draws)
+    total, rng = prod(counts), np.random.default_rng(seed)
+    ways = np.unravel_index(np.arange(total), counts) if total <= draws else [None] * len(pooled)
+    gains = np.zeros(min(total, draws))
     for runs, now, way in zip(pooled, after, ways, strict=True):
         n, k = len(runs), len(now)
         if way is not None:

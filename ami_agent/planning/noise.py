@@ -63,10 +63,10 @@ def mixed(seed: int, *numbers: np.ndarray) -> np.ndarray:
 
     Each number counts on from what those before it gave, by SplitMix64 (Steele, Lea, Flood 2014).
     """
-    mixed = np.full(len(numbers[0]), GAMMA)
-    for number in (np.full(len(mixed), seed % 2**64, np.uint64), *numbers):
-        mixed = mixed + number.astype(np.uint64) * GAMMA
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(1)).astype(np.int64)
+    sums = np.full(len(numbers[0]), GAMMA)
+    for number in (np.full(len(sums), seed % 2**64, np.uint64), *numbers):
+        sums = sums + number.astype(np.uint64) * GAMMA
+        sums = (sums ^ (sums >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        sums = (sums ^ (sums >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        sums ^= sums >> np.uint64(31)
+    return (sums >> np.uint64(1)).astype(np.int64)
