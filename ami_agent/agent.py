@@ -227,16 +227,22 @@ class AmiAgent:
 
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
-        """The episode with its latents, and with its surprise: how far off each next latent was, root mean square."""
-        moments = self._look(episode.observation)
+        """The episode with its latents, and with its surprise."""
+        seen = self.brain.perceive(self._look(episode.observation)).cpu().numpy()
+        surprise = self.surprise(episode.observation, episode.action, episode.reward)
+        return replace(episode, latent=seen, encoder=self.brain.encoder_id(), surprise=surprise)
+
+    @torch.no_grad()
+    def surprise(self, observation: dict[str, np.ndarray], action: np.ndarray, reward: np.ndarray) -> np.ndarray:
+        """{sense: (T+1, ..., *shape)}, actions (T, ..., A) -> how far off each next latent was, root mean square."""
+        moments = self._look(observation)
         seen = self.brain.perceive(moments)
         following = seen[1:]
         if self._judge is not None:  # a goal that goes along with the agent would itself surprise
             later = {name: value[1:] for name, value in moments.items()}
             following = self.brain.perceive({**later, "desired_goal": moments["achieved_goal"][:-1]})
-        missed = self.model.predict(seen[:-1], torch.from_numpy(episode.action).to(seen.device)) - following
-        surprise = np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
-        return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
+        missed = self.model.predict(seen[:-1], torch.from_numpy(action).to(seen.device)) - following
+        return np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
 
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
         """The memory of this environment. What this encoder has not seen yet is embedded first; where that is much, in

@@ -46,7 +46,7 @@ def _panel(rows: list[Row], styles: dict[str, str], task: Task, axis: str) -> st
     """Nothing where no agent got to a point."""
     found = {row.name: learned(row.entries[task.name].pieces, axis) for row in rows if task.name in row.entries}
     series = [Series(name, styles[name], curve) for name, curve in found.items() if len(curve)]
-    bounded = task.metric == "success" or task.environment.startswith("dm_control/")
+    bounded = task.metric != "return" or task.environment.startswith("dm_control/")
     bounds = (task.floor, task.reference) if bounded else None
     title = curves.AXES[axis]
     return panel(series, title, f"{task.short} against {title}", bounds, (WIDE, HIGH)) if series else ""

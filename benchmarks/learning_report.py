@@ -85,7 +85,7 @@ def rows_of(standing: Standing, agents: Sequence[str]) -> list[Row]:
 
 def form(task: Task) -> str:
     """How values are written: to about a thousandth of what lies between floor and reference."""
-    return ".0%" if task.metric == "success" else f".{max(0, 3 - int(log10(task.reference - task.floor)))}f"
+    return ".0%" if task.metric != "return" else f".{max(0, 3 - int(log10(task.reference - task.floor)))}f"
 
 
 def told(estimate: Estimate, spec: str, sign: str = "") -> str:

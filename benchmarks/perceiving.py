@@ -26,21 +26,22 @@ import torch
 import tyro
 from cells import machine, percent
 
+from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.brains import find_brain
 from ami_agent.console import progress
 from ami_agent.environment import Environment
 from ami_agent.evaluation.perception import auroc, fit_probe, normalised, r2
 from ami_agent.evaluation.twins import (
+    HANDLED,
     VIOLATIONS,
     Lives,
-    compared,
+    Twins,
     drawn_onset,
     expert_lives,
-    let_go,
-    lifted,
-    moving,
+    handled,
     relived,
+    twins,
 )
 from ami_agent.files import write_json
 from ami_agent.planning.cem import imagine
@@ -49,10 +50,6 @@ from ami_envs.core import Snapshot
 
 SEEDS = 3_000_000  # the first episode: training does not come here
 MOMENTS = 8  # that the mass is read from
-AFTER = 10  # steps after a violation within which surprise counts
-SEEN = 0.01  # metres: twins whose cubes are never further apart within them are no pair
-WHEN = {"ami/Push-v0": moving, "ami/Stack-v0": lifted}  # when the cube is handled: its mass shows, violations may come
-RELEASED = {("ami/Stack-v0", "gravity off")}  # the hand lets go in both twins: what it holds weighs next to nothing
 AHEAD = 5  # steps of a future
 CAUSES = {"as it is": {}, "mass x 5": {"mass": 5.0}, "friction x 0.3": {"friction": 0.3}, "gain x 0.6": {"gain": 0.6}}
 
@@ -80,11 +77,10 @@ def latents(brain: Brain, lives: Lives) -> np.ndarray:
     return brain.perceive(lives.senses).numpy()
 
 
-@torch.no_grad()
-def missed(brain: Brain, lives: Lives) -> np.ndarray:
-    """How far off each predicted latent is from the one that came, root mean square: the agent's own surprise."""
-    seen = brain.perceive(lives.senses)
-    return (brain.model.predict(seen[:-1], torch.from_numpy(lives.action)) - seen[1:]).square().mean(-1).sqrt().numpy()
+def by(brain: Brain) -> Errors:
+    """The agent's own surprise."""
+    agent = AmiAgent(brain)
+    return lambda lives: agent.surprise(lives.senses, lives.action, lives.reward)
 
 
 def linear(ordinary: Lives) -> tuple[Errors, Errors]:
@@ -126,7 +122,7 @@ def probed(id: str, brain: Brain, seeds: range) -> dict[str, dict[str, Interval]
     found: dict[str, dict[str, Interval]] = {}
     for quantity, truth in lives.truth.items():
         lasting = quantity == "cube mass"
-        moments, which = (MOMENTS, lives.moments & WHEN[id](lives.truth)) if lasting else (1, lives.moments)
+        moments, which = (MOMENTS, lives.moments & HANDLED[id](lives.truth)) if lasting else (1, lives.moments)
         which[: moments - 1] = False
         t, world = np.nonzero(which)
         fit, y = world < len(seeds) // 2, truth[t, world]
@@ -147,37 +143,32 @@ def an_episode(truth: np.ndarray, guess: np.ndarray, world: np.ndarray) -> tuple
 # -- surprise ---------------------------------------------------------------------------------------------------------
 
 
-def surprise(errors: np.ndarray, usual: np.ndarray, onset: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The most that each episode surprises from its onset on, for `length` steps, (n,); `usual` errors (m,) are those
-    of ordinary life."""
-    told, t = normalised(errors, float(usual.mean()), float(usual.var())), np.arange(len(errors))[:, None]
-    return np.where((t >= onset) & (t < onset + length), told, -np.inf).max(0)
+def surprise(errors: np.ndarray, usual: np.ndarray, pair: Twins) -> np.ndarray:
+    """The most that each episode surprises from its onset on, (n,); `usual` errors (m,) are those of ordinary life."""
+    return pair.most(normalised(errors, float(usual.mean()), float(usual.var())))
 
 
 def violated(id: str, brain: Brain, seeds: range, advance: Callable[..., None]) -> dict[str, dict[str, np.ndarray]]:
     """Of each violation, the surprise (2, pairs) of impossible episodes and of their possible twins, by ours and by the
     others."""
-    n, fresh = len(seeds), untrained(brain)
+    n = len(seeds)
     first, ordinary = (expert_lives(Environment(id, n), some) for some in (seeds, range(seeds.stop, seeds.stop + n)))
     by_line, by_change = linear(ordinary)
     measures: dict[str, Errors] = {
-        "ours": lambda lives: missed(brain, lives),
-        "untrained": lambda lives: missed(fresh, lives),
+        "ours": by(brain),
+        "untrained": by(untrained(brain)),
         "linear": by_line,
         "change": by_change,
     }
     usual = {name: errors(ordinary)[ordinary.lived] for name, errors in measures.items()}
-    onset = drawn_onset(WHEN[id](first.truth)[:-1] & first.lived, seeds.start)
     found: dict[str, dict[str, np.ndarray]] = {}
-    for violation, event in VIOLATIONS.items():
-        action = let_go(first.action, onset) if (id, violation) in RELEASED else first.action
-        twins = [relived(Environment(id, n), seeds, action, onset, what) for what in (event, None)]
-        length, pair = compared(*twins, onset, AFTER, SEEN)
-        found[violation] = {
-            name: np.stack([surprise(errors(one), usual[name], onset, length)[pair] for one in twins])
+    for two in twins(Environment(id, n), seeds, first, drawn_onset(handled(id, first), seeds.start)):
+        both = two.impossible, two.possible
+        found[two.violation] = {
+            name: np.stack([surprise(errors(one), usual[name], two)[two.pair] for one in both])
             for name, errors in measures.items()
         }
-        advance(1, f"{id}, {violation}")
+        advance(1, f"{id}, {two.violation}")
     return found
 
 
@@ -188,8 +179,8 @@ def ranked(id: str, brain: Brain, seeds: range) -> dict[str, tuple[int, int]]:
     """Under each cause, how many of how many pairs of futures the model ranks as the simulator does. Moments from which
     a future would end the episode, under any of them, are left out."""
     first, rng = expert_lives(Environment(id, len(seeds)), seeds), np.random.default_rng(seeds.start)
-    handled = WHEN[id](first.truth)[:-1] if id in WHEN else True
-    onset, states = drawn_onset(handled & first.lived, seeds.start), dict[int, Snapshot]()
+    eligible = handled(id, first) if id in HANDLED else first.lived
+    onset, states = drawn_onset(eligible, seeds.start), dict[int, Snapshot]()
     relived(
         Environment(id, len(seeds)),
         seeds,
@@ -279,13 +270,13 @@ def main(
     torch.set_num_threads(1)
     start = SEEDS + 10_000 * seed
     probes, surprises, rankings = {}, {}, {}
-    with progress(sum(2 + len(VIOLATIONS) * (id in WHEN) for id in worlds), "perceiving") as advance:
+    with progress(sum(2 + len(VIOLATIONS) * (id in HANDLED) for id in worlds), "perceiving") as advance:
         for id in worlds:
             brain, _ = find_brain(Environment(id).spec, Path(), weights)
             probes[id] = probed(id, brain, range(start, start + episodes))
             advance(1, f"{id}, probes")
             others = range(start + episodes, start + episodes + pairs)
-            if id in WHEN:
+            if id in HANDLED:
                 surprises[id] = violated(id, brain, others, advance)
             rankings[id] = ranked(id, brain, others)
             advance(1, f"{id}, counterfactuals")

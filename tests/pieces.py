@@ -45,8 +45,7 @@ def made_up(
         )
     return {
         "format": 1, "suite": suite, "protocol": where.protocol, "agent": agent, "task": task, "seed": seed,
-        "settings": {"environment": what.environment, "options": what.options, "judged": what.judged,
-                     "repeat": what.repeat, "every": what.every, "episodes": where.episodes, "config": {}},
+        "settings": {**what.settings, "episodes": where.episodes, "config": {}},
         "status": "done", "reason": None, "limits": {"steps": what.steps, "cpu_seconds": None}, "points": points,
         "learned": [points[-1]["cpu_seconds"], points[-1]["wall_seconds"]] if points else [0.0, 0.0],
         "evaluation_seeds": [seeds[0], seeds[-1]],

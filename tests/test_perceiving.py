@@ -15,14 +15,15 @@ from ami_agent.errors import UsageError
 from ami_agent.evaluation import perception
 from ami_agent.evaluation.perception import auroc, fit_probe, normalised, r2
 from ami_agent.evaluation.twins import (
+    HANDLED,
     VIOLATIONS,
     Lives,
+    Twins,
     compared,
     drawn_onset,
     expert_lives,
+    handled,
     let_go,
-    lifted,
-    moving,
     relived,
 )
 from ami_agent.protocols import Episode
@@ -32,7 +33,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import perceiving  # noqa: E402
 
 SEEDS = range(77, 83)
-HANDLED = {"ami/Push-v0": moving, "ami/Stack-v0": lifted}
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_surprise_is_counted_from_what_came_before():
 def lived(request):
     """The id of a world, lives of an expert in it, and a moment of each."""
     lives = expert_lives(Environment(request.param, len(SEEDS)), SEEDS)
-    return request.param, lives, drawn_onset(HANDLED[request.param](lives.truth)[:-1] & lives.lived, 0)
+    return request.param, lives, drawn_onset(handled(request.param, lives), 0)
 
 
 def again(lived, event=None, action=None):
@@ -166,7 +166,7 @@ def test_what_happens_is_what_its_name_says(lived):
 def test_without_gravity_what_is_let_go_stays_in_the_air():
     id, n = "ami/Stack-v0", len(SEEDS)
     lives = expert_lives(Environment(id, n), SEEDS)
-    onset = drawn_onset(lifted(lives.truth)[:-1] & lives.lived, 0)
+    onset = drawn_onset(handled(id, lives), 0)
     action = let_go(lives.action, onset)
     floats, falls = (relived(Environment(id, n), SEEDS, action, onset, e) for e in (VIOLATIONS["gravity off"], None))
     assert (places(falls, onset, 8)[:, 2] < 0.03).all()
@@ -192,7 +192,8 @@ def test_only_twins_that_come_apart_are_pairs():
     def lives(places, lived):
         place = np.zeros((5, 4, 3))
         place[:, :, 0] = np.transpose(places)
-        return Lives({}, np.zeros((4, 4, 5)), np.transpose(lived).astype(bool), {"cube place": place})
+        action, reward = np.zeros((4, 4, 5)), np.zeros((4, 4))
+        return Lives({}, action, reward, np.transpose(lived).astype(bool), {"cube place": place})
 
     still, whole = [0] * 5, [1] * 4
     possible = lives([still] * 4, [whole, whole, [1, 1, 0, 0], whole])
@@ -221,13 +222,15 @@ def test_worlds_of_others_tell_no_truth():
 # -- the benchmark ----------------------------------------------------------------------------------------------------
 
 
-def test_ours_is_the_surprise_that_the_agent_remembers(lived):
+def test_what_surprises_the_agent_is_what_it_remembers(lived):
     id, lives, _ = lived
     brain, end = Brain.load(shipped_path(id)), int(lives.lived[:, 0].sum())
     senses = {name: value[: end + 1, 0].astype(np.float32) for name, value in lives.senses.items()}
     episode = Episode(id, senses, lives.action[:end, 0], np.zeros(end, np.float32), False, True, None)
     remembered = AmiAgent(brain).look_back(episode).surprise
-    np.testing.assert_allclose(perceiving.missed(brain, lives)[:end, 0], remembered, rtol=1e-3, atol=1e-5)
+    felt = AmiAgent(brain).surprise(lives.senses, lives.action, lives.reward)
+    assert felt.shape == lives.lived.shape
+    np.testing.assert_allclose(felt[:end, 0], remembered, rtol=1e-3, atol=1e-5)
 
 
 def test_the_untrained_differs_in_what_is_learned_alone():
@@ -246,9 +249,11 @@ def test_the_past_is_the_latest_moments_and_the_actions_between():
 
 def test_surprise_is_the_most_within_its_steps():
     errors, usual = np.array([[9.0, 1.0], [3.0, 1.0], [2.0, 5.0], [8.0, 1.0]]), np.array([0.0, 2.0])
-    told = perceiving.surprise(errors, usual, np.array([1, 2]), np.array([2, 1]))
+    empty = Lives({}, np.zeros(0), np.zeros(0), np.zeros(0), {})
+    pair = Twins("made up", empty, empty, np.array([1, 2]), np.array([2, 1]), np.ones(2, bool))
+    assert pair.most(errors).tolist() == [3, 5]
     by_time = normalised(errors, 1.0, 1.0)
-    assert told.tolist() == [by_time[1, 0], by_time[2, 1]]
+    assert perceiving.surprise(errors, usual, pair).tolist() == [by_time[1, 0], by_time[2, 1]]
 
 
 def test_the_tables_of_a_small_run(capsys, tmp_path):

@@ -22,7 +22,7 @@ class RandomAgent:
 
 
 class NoopAgent:
-    """Does nothing: the middle of every action's range."""
+    """Does nothing, the middle of every action's range, and expects that nothing changes."""
 
     def __init__(self, action_size: int) -> None:
         self._size = action_size
@@ -32,6 +32,11 @@ class NoopAgent:
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         return np.zeros((len(next(iter(observation.values()))), self._size), np.float32)
+
+    def surprise(self, observation: dict[str, np.ndarray], action: np.ndarray, reward: np.ndarray) -> np.ndarray:
+        """{sense: (T+1, B, size)} -> how much the senses changed with each step, root mean square, (T, B)."""
+        change = np.diff(np.concatenate(list(observation.values()), axis=-1), axis=0)
+        return np.sqrt(np.square(change).mean(-1))
 
 
 class OracleAgent:

@@ -9,7 +9,7 @@ from typing import Any
 from ami_agent.bench import others, ours, sb3, untaught
 from ami_agent.bench.names import called
 from ami_agent.bench.piece import OpenPiece
-from ami_agent.bench.suites import Task
+from ami_agent.bench.suites import ACCURACY, Task
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError, nearest
 
@@ -25,24 +25,27 @@ class Contender:
     resumes: bool = False  # goes on from its last checkpoint; others begin from zero
     learns: bool = True
     at_once: int | None = None  # worlds it can be judged in at once; None for any
+    expects: bool = False  # it can be asked what surprises it
 
 
-def _untaught(about: str, needs: str = "", at_once: int | None = None) -> Contender:
-    return Contender(about, untaught.draw, needs=needs, learns=False, at_once=at_once)
+def _untaught(about: str, needs: str = "", at_once: int | None = None, expects: bool = False) -> Contender:
+    return Contender(about, untaught.draw, needs=needs, learns=False, at_once=at_once, expects=expects)
 
 
 def _sb3(agent: str, name: str, needs: str = "") -> Contender:
     about = f"Stable-Baselines3's {name}, its own settings"
-    return Contender(about, sb3.learn, lambda task: sb3.settings(agent), needs)
+    return Contender(about, sb3.learn, lambda task: sb3.settings(agent), needs, expects=True)
 
 
 def _ours(name: str) -> Contender:
-    return Contender(called(name), ours.learn, lambda task: ours.PARTS[name](ours.ours(task)), resumes=True)
+    return Contender(
+        called(name), ours.learn, lambda task: ours.PARTS[name](ours.ours(task)), resumes=True, expects=True
+    )
 
 
 CONTENDERS: dict[str, Contender] = {
     "random": _untaught("uniform actions: the floor"),
-    "noop": _untaught("does nothing"),
+    "noop": _untaught("does nothing, and expects that nothing changes", expects=True),
     "oracle": _untaught("the world's scripted expert, which sees everything: the ceiling", "oracle"),
     "oracle-planner": _untaught("CEM on the true simulator", "oracle", at_once=1),
     "ppo": _sb3("ppo", "PPO"),
@@ -64,13 +67,14 @@ def contender(name: str) -> Contender:
     kind = found[name]
     if isinstance(kind, str):
         raise UsageError(f"agent {name!r} is broken: {kind}")
-    return Contender(
-        kind.__doc__ or name, others.learn, lambda task: others.source(name), learns=hasattr(kind, "train")
-    )
+    about, learns, expects = kind.__doc__ or name, hasattr(kind, "train"), hasattr(kind, "surprise")
+    return Contender(about, others.learn, lambda task: others.source(name), learns=learns, expects=expects)
 
 
-def misfit(who: Contender, environment: Environment) -> str:
-    """What an agent needs and the environment has not, in words; nothing if it fits."""
+def misfit(who: Contender, task: Task, environment: Environment) -> str:
+    """What of an agent and a task does not fit, in words; nothing if they do."""
+    if task.metric == ACCURACY and not who.expects:
+        return "it cannot be asked what surprises it"
     if who.needs == "goals" and not environment.spec.goals:
         return "it has no goals to compute rewards for"
     if who.needs == "oracle" and not hasattr(environment.vector, "oracle"):

@@ -21,16 +21,21 @@ from ami_agent.bench.names import CEILINGS, FLOORS, OURS, called
 from ami_agent.bench.results import Piece, by_seeds
 from ami_agent.bench.schema import visible
 from ami_agent.bench.standings import CLAIM, HEADLINE, Entry, Estimate, Gain, Row, Standing
-from ami_agent.bench.suites import ABILITIES, Task
+from ami_agent.bench.suites import ABILITIES, ACCURACY, Task
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.report import number
 from ami_agent.evaluation.statistics import interquartile_mean, performance_profile, probability_of_improvement
 from ami_agent.files import write_bytes
 
-METRICS = {"return": "return", "success": "share of episodes that succeed"}
+METRICS = {
+    "return": "return",
+    "success": "share of episodes that succeed",
+    ACCURACY: "share of impossible events that surprise more than what is possible",
+}
 SCALES = {
     "return": "where returns count, those listed below the tasks",
     "success": "where success counts, no episode that succeeds and all of them",
+    ACCURACY: "where surprise tells the impossible, chance and all of it",
 }
 PUBLISHED = "TD-MPC2's own runs at 100k env steps with action repeat 2 (Hansen et al., ICLR 2024)"
 THRESHOLDS = np.linspace(0, 1, 51)
@@ -171,7 +176,7 @@ class View:
         for axis, label in curves.AXES.items():
             found = [(row, curves.learned(entry.pieces, axis)) for what, row, entry in self.entries if what == task]
             series = [curves.Series(row.name, self.styles[row.agent], rows) for row, rows in found if len(rows)]
-            bounds = (0.0, 1.0) if task.metric == "success" else None
+            bounds = None if task.metric == "return" else (0.0, 1.0)
             told = f"{task.short}: {metric} over {label}"
             most = float(task.steps) if axis == "steps" else None
             charts[axis] = Markup(curves.panel(series, label, told, bounds, most=most)) if series else Markup("")
@@ -288,7 +293,7 @@ def shown(value: float | None, task: Task | None = None) -> str:
         return "\N{EN DASH}"
     if task is None:
         return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")
-    return f"{100 * value:.0f} %" if task.metric == "success" else number(value).replace("-", "\N{MINUS SIGN}")
+    return number(value).replace("-", "\N{MINUS SIGN}") if task.metric == "return" else f"{100 * value:.0f} %"
 
 
 def breakable(name: str) -> Markup:

@@ -6,7 +6,8 @@ where an action has another shape or is not finite. One that learns has `train(e
 `judge(steps)` is to be called with the env steps lived so far, best after every decision: it judges the agent where a
 point of its curve is due, and says whether to go on. A point that comes late by more than 2 % of the steps does not
 count. Give `environment.reset` a seed for each episode, from `ami_agent.learning.train.training_seeds`: where a world
-has sessions, it is in the same one for ever without.
+has sessions, it is in the same one for ever without. One that can say what surprises it has `surprise(observation,
+action, reward)`, and is asked it in the tasks that are about perceiving: see `ami_agent.bench.surprise`.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ import json
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ami_agent.bench.judge import films, judged
 from ami_agent.bench.schema import DONE, FAILED, evaluation_seeds
+from ami_agent.bench.suites import ACCURACY
+from ami_agent.bench.surprise import Expecting, discerned
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError
 from ami_agent.files import write_json
@@ -80,7 +82,7 @@ class OpenPiece:
         self.path, self.scratch, self.stop, self.facts = path, scratch, stop, read(path)
         self.seed, self.settings = self.facts["seed"], self.facts["settings"]
         self.environment, self.repeat = self.settings["environment"], self.settings["repeat"]
-        self.every = self.settings["every"]
+        self.every, self.perceives = self.settings["every"], self.settings.get("metric") == ACCURACY
         self.options: dict[str, Any] = json.loads(self.settings["options"])
         self.judged_options = self.options | json.loads(self.settings["judged"])
         self.seeds = evaluation_seeds(self.seed, self.settings["episodes"])
@@ -131,17 +133,26 @@ class OpenPiece:
         self.learned(begun=steps > 0)
         cpu, wall = self._learned.tolist()
         point = {"steps": steps, "decisions": steps // self.repeat, "cpu_seconds": cpu, "wall_seconds": wall}
-        told, episodes = judged(self.judge, agent, self.seeds, self.stop)
         last = reached(self.facts, steps, cpu)
-        if last and prior is not None:
-            told["prior"] = judged(self.judge, prior, self.seeds, self.stop)[0]  # type: ignore[assignment]
+        if self.perceives:
+            told: Facts = discerned(self.judge, cast(Expecting, agent), self.seeds, self.stop)
+        else:
+            told = self._lived(agent, prior, last)
         self.facts["points"].append(point | told)
-        if last and self.seed == 0:
-            period = self.judge.spec.control_period
-            self.facts["films"] = films(episodes, self.judged_options, self.environment, period)
         write_json(self.path, self.facts)
         self._tick()
         return not last
+
+    def _lived(self, agent: Agent, prior: Agent | None, last: bool) -> Facts:
+        """How the agent does by acting; at the last point its prior, too, and for the first seed films."""
+        lists, episodes = judged(self.judge, agent, self.seeds, self.stop)
+        told: Facts = {**lists}
+        if last and prior is not None:
+            told["prior"] = judged(self.judge, prior, self.seeds, self.stop)[0]
+        if last and self.seed == 0:
+            period = self.judge.spec.control_period
+            self.facts["films"] = films(episodes, self.judged_options, self.environment, period)
+        return told
 
     def on_the_way(self, steps: int, agent: Agent) -> bool:
         """As it learns: judge the agent if a point is due after `steps` env steps; whether to go on."""

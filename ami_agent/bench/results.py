@@ -36,7 +36,7 @@ class Judged:
 
     def values(self, task: Task) -> Sequence[float]:
         """Of the task's metric, one an episode."""
-        return self.returns if task.metric == "return" else [float(bool(told)) for told in self.successes]
+        return [float(bool(told)) for told in self.successes] if task.metric == "success" else self.returns
 
     def value(self, task: Task, episodes: int) -> float:
         """Mean of the task's metric over as many episodes; void ones have the value of the floor."""

@@ -53,15 +53,7 @@ class Plan:
     def fresh(self, agent: str, task: Task, seed: int) -> Facts:
         """A piece as it begins."""
         who = contender(agent)
-        settings = {
-            "environment": task.environment,
-            "options": task.options,
-            "judged": task.judged,
-            "repeat": task.repeat,
-            "every": task.every,
-            "episodes": self.suite.episodes,
-            "config": who.config(task),
-        }
+        settings = {**task.settings, "episodes": self.suite.episodes, "config": who.config(task)}
         named = {"suite": self.suite.name, "protocol": self.suite.protocol, "agent": agent, "task": task.name}
         told = {"limits": self.limits(who, task), "command": list(self.command)}
         return {"format": FORMAT, **named, "seed": seed, "settings": plain(settings), **told, "points": []}
@@ -136,7 +128,7 @@ def _fits(task: Task, agents: Sequence[str], asked: Asked) -> list[str]:
         say(f"{task.name} is left out: {error}")
         asked.missing[task.name] = str(error)
         return []
-    reasons = {agent: misfit(contender(agent), environment) for agent in agents}
+    reasons = {agent: misfit(contender(agent), task, environment) for agent in agents}
     environment.close()
     for agent, reason in reasons.items():
         if reason:

@@ -109,9 +109,32 @@ class Policy:
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         low, high = self._box.low, self._box.high
-        if self._senses is None:
-            seen: Any = np.concatenate(list(observation.values()), axis=1)
-        else:
-            seen = {name: observation[name].reshape(-1, *box.shape) for name, box in self._senses.items()}
-        action, _ = self._model.predict(seen, deterministic=True)
+        action, _ = self._model.predict(self._seen(observation), deterministic=True)
         return ((action - low) / (high - low) * 2 - 1).astype(np.float32)
+
+    def surprise(self, observation: dict[str, np.ndarray], action: np.ndarray, reward: np.ndarray) -> np.ndarray:
+        """{sense: (T+1, B, size)}, actions (T, B, A), rewards (T, B) -> how far off the critic's value of each step is
+        from its reward and the value after it, (T, B): the error of temporal differences (Sutton 1988)."""
+        before, after = ({name: v[when] for name, v in observation.items()} for when in (slice(-1), slice(1, None)))
+        expected = self._value(before, action.reshape(-1, action.shape[-1]))
+        came = reward.ravel() + self._model.gamma * self._value(after)
+        return np.abs(came - expected).reshape(reward.shape)
+
+    def _value(self, observation: dict[str, np.ndarray], action: np.ndarray | None = None) -> np.ndarray:
+        """Of moments, each sense (T, B, size), with actions (T B, A) or the policy's own: (T B,), the lower of two."""
+        import torch
+
+        flat = {name: value.reshape(-1, value.shape[-1]) for name, value in observation.items()}
+        policy = self._model.policy
+        seen, _ = policy.obs_to_tensor(self._seen(flat))
+        with torch.no_grad():
+            if not hasattr(policy, "critic"):  # PPO's value is of moments alone
+                return policy.predict_values(seen).flatten().numpy()
+            done = policy._predict(seen, deterministic=True) if action is None else torch.from_numpy(action)
+            return torch.cat(policy.critic(seen, done), dim=1).min(dim=1).values.numpy()
+
+    def _seen(self, observation: dict[str, np.ndarray]) -> Any:
+        """Moments, each sense (B, size), as the model was shown them."""
+        if self._senses is None:
+            return np.concatenate(list(observation.values()), axis=1)
+        return {name: observation[name].reshape(-1, *box.shape) for name, box in self._senses.items()}

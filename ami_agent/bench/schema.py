@@ -90,8 +90,7 @@ def faults_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(facts: Mapping[str, Any], suite: Suite, task: Task) -> list[str]:
-    right = {name: getattr(task, name) for name in ("environment", "options", "judged", "repeat", "every")}
-    right["episodes"] = suite.episodes
+    right = task.settings | {"episodes": suite.episodes}
     was = facts["settings"]
     wrong = [name for name in right if was.get(name) != right[name]]
     return [f"settings.{name} is {_short(was.get(name))}, {suite.name} has {right[name]!r}" for name in wrong]

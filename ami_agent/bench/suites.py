@@ -7,13 +7,15 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import inf
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ami_agent.errors import UsageError, nearest
 
 PROTOCOL = 1  # of what a suite does not say itself: how pieces learn and are judged
 MINARI = "mean return of Farama-Minari's SAC expert on {0}, huggingface.co/farama-minari/{0}-SAC-expert, results.json"
+ACCURACY: Final = "accuracy"
 ABILITIES = {
+    "perceive": "tell what can happen from what cannot",
     "control": "reach and hold what the reward asks for",
     "plan": "bring about a goal over many steps",
     "remember": "act on what is no longer seen",
@@ -31,9 +33,10 @@ MOST = {"Pendulum-v1": 0.0, "Reacher-v5": 0.0, "Pusher-v5": 0.0, "InvertedDouble
 class Task:
     """One environment, how long agents learn in it, and what scores 0 and 1 there.
 
-    `floor` and `reference` are values of `metric`: the return of an episode, or the share of episodes that succeed (at
-    any time). `options` and `judged` are JSON objects: what the environment is made with, and what else where it is
-    judged. `every` env steps agents are judged.
+    `floor` and `reference` are values of `metric`: the return of an episode; the share of episodes that succeed (at any
+    time); or the accuracy with which an agent's surprise tells what is impossible, see `ami_agent.bench.surprise`.
+    `options` and `judged` are JSON objects: what the environment is made with, and what else where it is judged.
+    `every` env steps agents are judged.
     """
 
     environment: str
@@ -41,7 +44,7 @@ class Task:
     steps: int
     every: int
     repeat: int = 1  # env steps a decision, for all agents
-    metric: Literal["return", "success"] = "success"
+    metric: Literal["return", "success", "accuracy"] = "success"
     floor: float = 0.0
     reference: float = 1.0
     source: str = ""  # of floor and reference, where they are not bounds of the metric
@@ -53,7 +56,14 @@ class Task:
     def name(self) -> str:
         """Unlike any other's in a suite: environment and options, as "ami/Push-v0 robot=arm7"."""
         told = json.loads(self.options) | json.loads(self.judged)
-        return " ".join([self.environment, *(f"{key}={value}" for key, value in sorted(told.items()))])
+        parts = [self.environment, *(f"{key}={value}" for key, value in sorted(told.items()))]
+        return " ".join([*parts, *(["violations"] if self.metric == ACCURACY else [])])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of it a piece is made by."""
+        told = {name: getattr(self, name) for name in ("environment", "options", "judged", "repeat", "every")}
+        return told | ({"metric": ACCURACY} if self.metric == ACCURACY else {})
 
     @property
     def short(self) -> str:
@@ -62,6 +72,8 @@ class Task:
     @property
     def most(self) -> float:
         """What no episode's return can lie above; infinite where that is not known."""
+        if self.metric == ACCURACY:
+            return 1.0
         return MOST.get(self.environment, DMC_MOST if self.environment.startswith("dm_control/") else inf)
 
     def score(self, value: float) -> float:
@@ -110,6 +122,13 @@ def _world(name: str, ability: str, steps: int = 50_000, options: str = "{}", ju
     return Task(f"ami/{name}-v0", ability, steps, steps // 5, options=options, judged=judged)
 
 
+def _seen(name: str) -> Task:
+    """An agent learns in a world as where it is to act, and is asked what surprises it; guessing is right in a half."""
+    return Task(
+        f"ami/{name}-v0", "perceive", 50_000, 10_000, metric=ACCURACY, floor=0.5, source="a guess, and all told apart"
+    )
+
+
 TRAINING, HELD_OUT = '{"factors": "training"}', '{"factors": "held_out"}'
 SUITES = {
     suite.name: suite
@@ -126,9 +145,9 @@ SUITES = {
         ),
         Suite(
             "ami-bench-v1",
-            "what an agent must be able to do, in our worlds, learned within an hour of a robot's time; a sixth "
-            "ability, to perceive, is not learned here: benchmarks/perceiving.py measures it",
+            "what an agent must be able to do, in our worlds, learned within an hour of a robot's time",
             (
+                *(_seen(name) for name in ("Push", "Stack")),
                 *(_world(name, "plan") for name in ("Reach", "Push", "Stack", "Drawer", "MazeNav", "Depot")),
                 *(_world(name, "remember") for name in ("Recall", "CueDelay")),
                 *(_world(name, "reason") for name in ("Levers", "HiddenMass")),

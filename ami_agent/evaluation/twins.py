@@ -8,7 +8,7 @@ away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ JUMP, GONE = 0.1, 2.0  # metres
 IMMOVABLE = 1e6  # times a thing's mass
 OWN_BIT = 1 << 10  # of collisions: no scene uses it
 GRIP, OPEN = 4, -1.0  # which action, and its value
+AFTER = 10  # steps after a violation within which surprise counts
+SEEN = 0.01  # metres: twins whose cubes are never further apart within them are no pair
 
 Event = Callable[[WorldEnv, np.ndarray], None]  # what is done to worlds of the engine, by their ids
 
@@ -34,6 +36,7 @@ class Lives:
 
     senses: dict[str, np.ndarray]  # each (T+1, n, size)
     action: np.ndarray  # (T, n, A) float32
+    reward: np.ndarray  # (T, n)
     lived: np.ndarray  # (T, n) bool
     truth: dict[str, np.ndarray]  # each (T+1, n, k): metres, m/s; the mass in times the thing's own
 
@@ -41,6 +44,23 @@ class Lives:
     def moments(self) -> np.ndarray:
         """Which moments were lived, (T+1, n) bool."""
         return np.concatenate([np.ones_like(self.lived[:1]), self.lived])
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Lives of n worlds with a violation, and the same without: which are a pair, and where they are compared."""
+
+    violation: str
+    impossible: Lives
+    possible: Lives
+    onset: np.ndarray  # (n,) step before which it comes; -1 for never
+    length: np.ndarray  # (n,) steps from there on
+    pair: np.ndarray  # (n,) bool
+
+    def most(self, errors: np.ndarray) -> np.ndarray:
+        """The largest of errors (T, n) within the steps compared, (n,); minus infinity where there are none."""
+        t = np.arange(len(errors))[:, None]
+        return np.where((t >= self.onset) & (t < self.onset + self.length), errors, -np.inf).max(0)
 
 
 class Thing:
@@ -97,19 +117,20 @@ def _lives(environment: Environment, seeds: range, act: Callable[[int], np.ndarr
     batch = _batch(environment)
     observation, _ = batch.reset(seed=list(seeds))
     alive = np.ones(environment.n, bool)
-    seen, true, actions, lived = [observation], [_truth(batch.engine)], [], []
+    seen, true, actions, rewards, lived = [observation], [_truth(batch.engine)], [], [], []
     for t in range(steps):
         actions.append(act(t))
         lived.append(alive.copy())
-        observation, _, terminated, truncated, _ = batch.step(actions[-1], alive)
+        observation, reward, terminated, truncated, _ = batch.step(actions[-1], alive)
         alive &= ~(terminated | truncated)
+        rewards.append(reward)
         seen.append(observation)
         true.append(_truth(batch.engine))
         if not alive.any():
             break
     senses = {name: np.stack([one[name] for one in seen]) for name in environment.spec.senses}
     truth = {name: np.stack([one[name] for one in true]) for name in true[0]}
-    return Lives(senses, np.stack(actions), np.stack(lived), truth)
+    return Lives(senses, np.stack(actions), np.stack(rewards), np.stack(lived), truth)
 
 
 def _truth(engine: WorldEnv) -> dict[str, np.ndarray]:
@@ -129,6 +150,12 @@ def moving(truth: dict[str, np.ndarray]) -> np.ndarray:
 def lifted(truth: dict[str, np.ndarray]) -> np.ndarray:
     """Whether the cube is in the air, (T+1, n): its middle higher than 5 cm, where it lies at 2 cm."""
     return truth["cube place"][..., 2] > LIFTED
+
+
+def handled(id: str, lives: Lives) -> np.ndarray:
+    """Before which steps the cube is handled, so that its mass shows and violations may come, (T, n): it moves, or in
+    Stack is in the air."""
+    return HANDLED[id](lives.truth)[:-1] & lives.lived
 
 
 def drawn_onset(eligible: np.ndarray, seed: int) -> np.ndarray:
@@ -154,6 +181,15 @@ def compared(
     apart = np.linalg.norm(impossible.truth["cube place"][:steps] - possible.truth["cube place"][:steps], axis=-1)
     t = np.arange(steps)[:, None]
     return length, (onset >= 0) & (np.where((t > onset) & (t <= onset + length), apart, 0.0).max(0) > least)
+
+
+def twins(environment: Environment, seeds: range, lives: Lives, onset: np.ndarray) -> Iterator[Twins]:
+    """For each violation: the episodes of these seeds with the actions of `lives`, with and without it at the onsets
+    (n,)."""
+    for violation, event in VIOLATIONS.items():
+        action = let_go(lives.action, onset) if (environment.id, violation) in RELEASED else lives.action
+        impossible, possible = (relived(environment, seeds, action, onset, what) for what in (event, None))
+        yield Twins(violation, impossible, possible, onset, *compared(impossible, possible, onset, AFTER, SEEN))
 
 
 # -- what no physics allows -----------------------------------------------------------------------------------------
@@ -205,3 +241,5 @@ VIOLATIONS: dict[str, Event] = {
     "gravity off": no_gravity,
     "frozen": freeze,
 }
+HANDLED = {"ami/Push-v0": moving, "ami/Stack-v0": lifted}
+RELEASED = {("ami/Stack-v0", "gravity off")}  # the hand lets go in both twins: what it holds weighs next to nothing
