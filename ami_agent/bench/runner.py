@@ -245,13 +245,14 @@ def tell(path: Path, told: Told) -> None:
     now = stamp(path)
     if now == told.stamp:
         return
-    points = read(path)["points"]
+    facts = read(path)
+    points, value = facts["points"], facts["settings"].get("metric", "return")
     for point in points[told.points :]:
         mean = fmean(point["returns"])
         success = [one for one in point["successes"] if one is not None]
         rate = f", success {sum(success) / len(success):.2f}" if success else ""
         say(
             f"{path.stem}: {point['steps']} env steps, {point['cpu_seconds']:.1f} CPU s of learning, "
-            f"return {mean:.2f}{rate}"
+            f"{value} {mean:.2f}{rate}"
         )
     told.points, told.stamp = len(points), now
