@@ -19,8 +19,8 @@ from ami_agent.memory.capacity import forget
 from ami_agent.memory.control import EpisodicControl, Recalled
 from ami_agent.memory.embedding import BackgroundEmbedding, embedded, unseen
 from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.failures import KeptFailures
 from ami_agent.memory.forgetting import ForgettingConfig
-from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.sightings import Judge
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig, Ways
@@ -80,6 +80,8 @@ class AmiAgent:
             its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
+        begun: episodes that were begun before, in each world: its planner draws on from there, so that one that goes on
+            where another ended plans as that would have.
         environment: where it lives. A brain that has learned to get to places, in an environment where goals are
             something else, needs it: what is asked for is sought where it was seen, as the environment judges that.
         device: where it thinks.
@@ -94,18 +96,20 @@ class AmiAgent:
         device: str = "cpu",
         place: str | None = None,
         environment: Environment | None = None,
+        begun: int = 0,
     ) -> None:
         self.brain, self.config, self.seed, self.store = brain, config or AgentConfig(), seed, store
         seeks = environment is not None and by_places(environment.spec) and brain.spec.goes
         self._judge = environment if seeks else None  # of what is asked for, where that is no place
+        self._task = "" if environment is None else environment.task
         if seeks and not self.config.ways.use:
             raise UsageError(
                 "--ways.no-use: this agent has learned to get to places, and seeks what is asked for by ways; "
                 "`ami-agent train --no-places` learns to do without"
             )
+        self.skipped = 0  # episodes of the store that are damaged: left out
+        self._failures: KeptFailures | None = None  # in the place that stays
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
-        self._task = place
-        self._noted: np.ndarray | None = None  # the ways that failed, as they were last kept
         self.model = brain.model.to(device).eval()
         latent_model = isinstance(self.model, LatentModel)
         self.inference = Inference(self.model, self.config.precision) if latent_model else None
@@ -115,19 +119,18 @@ class AmiAgent:
         self._noise = Noise(self.config.planner.horizon)
         self._think = Graphed(self._from_here)
         self._parts: tuple[Planner, Objective] = self.planner, self.objective  # of the graphs in `_think`
-        self.skipped = 0  # episodes of the store that are damaged: left out
         self.forgotten = 0  # episodes that the store let go of
         self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
         self.embedding: Literal["before", "meanwhile"] | None = None  # when old episodes are embedded: before it lives
         self.memory = None if store is None else self._open_memory(store)
         self.control = EpisodicControl(self.config.recalled, self.config.planner.horizon, brain.spec.action_size)
-        self._episode = np.zeros(0, np.int64)  # how many episodes each world has begun
+        self._begun, self._episode = begun, np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._step) != len(done):
-            self._episode, self._step, self._plan = np.zeros(len(done), np.int64), np.zeros(len(done), np.int64), None
+            self._episode, self._step, self._plan = np.full(len(done), self._begun), np.zeros(len(done), np.int64), None
         self._episode[done] += 1
         self._step[done] = 0
         if self.ways is not None:
@@ -210,20 +213,14 @@ class AmiAgent:
             self._take_up()  # what went wrong in the background is raised here, and costs no episode
             if episode_id not in self.memory:
                 self.memory.add(episode_id, known)
-            self._note_failures(self.store)
+            if self._failures is not None:
+                self._failures.keep()
             if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)
                 for episode_id in gone:
                     if episode_id in self.memory:
                         self.memory.forget(episode_id)
         return known
-
-    def _note_failures(self, store: EpisodeStore) -> None:
-        """Keep the ways that failed in the place that stays, if there is one and they are others than before."""
-        place = None if self.ways is None else self.ways.place
-        if place is not None and self._task is not None and place.failures is not self._noted:
-            write_note(store, self.brain.spec.environment, self._task, self._failures, {"ways": place.failures})
-            self._noted = place.failures
 
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
@@ -256,7 +253,8 @@ class AmiAgent:
             self.background = BackgroundEmbedding(store, encoder, environment, partial(self._embed, aside), self._fits)
             return EpisodicMemory(store, encoder, environment)
         self.embedding = "before"
-        memory, self.skipped = embedded(store, encoder, environment, partial(self._embed, self.brain), self._fits)
+        memory, skipped = embedded(store, encoder, environment, partial(self._embed, self.brain), self._fits)
+        self.skipped = max(self.skipped, skipped)
         self._switch(store, memory)
         return memory
 
@@ -266,7 +264,8 @@ class AmiAgent:
         if found is None or self.store is None:
             return
         self.background = None
-        memory, self.skipped = found
+        memory, skipped = found
+        self.skipped = max(self.skipped, skipped)
         memory.store = self.store  # the thread had one of its own
         self._switch(self.store, memory)
         since = [i for i in self.store.ids(environment=memory.environment, encoder=memory.encoder) if i not in memory]
@@ -288,12 +287,11 @@ class AmiAgent:
         environment, size = self.brain.spec.environment, self.brain.spec.senses["desired_goal"][0]
         ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways, *self._asked())
         if task is not None and self.store is not None:
-            place = ways.stay()
-            known = read_note(self.store, environment, task, self._failures).get("ways", place.failures)
-            place.failures = known if known.shape[1:] == place.failures.shape[1:] else place.failures
+            self._failures = KeptFailures(self.store, environment, task, self.brain.encoder_id(), ways.stay())
             for _, episode in self.store.episodes(environment=environment, task=task):
                 if self._fits(episode):
                     ways.relive(self._look(episode.observation), episode.observation["achieved_goal"])
+            self.skipped = self.store.skipped
         return ways
 
     def _asked(self) -> tuple[Judge | None, int]:
@@ -310,11 +308,6 @@ class AmiAgent:
     def _embed(self, brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
         """{sense: (n, *shape)} -> latents (n, D)."""
         return brain.perceive(self._look(senses)).cpu().numpy()
-
-    @property
-    def _failures(self) -> str:
-        """The name of the note of ways that failed: another brain may go them."""
-        return f"failures of {self.brain.encoder_id()}"
 
     def _fits(self, episode: Episode) -> bool:
         """Whether an episode was lived with the senses and actions of this brain."""
@@ -347,4 +340,5 @@ class AmiAgent:
     def _recalled(self, latent: Tensor) -> Recalled:
         if self.memory is None or not self.config.recalled or self._judge is not None:  # else it was for other goals
             return self.control.nothing(len(latent))
-        return self.control.recall(self.memory, latent.cpu().numpy(), follow=self.ways is None)  # which set goals
+        task = self._task if self.ways is None else None  # ways set goals of their own
+        return self.control.recall(self.memory, latent.cpu().numpy(), task)

@@ -166,6 +166,30 @@ def test_what_succeeded_is_done_again_until_it_fails(tmp_path):
         assert not np.array_equal(later.act(push.reset(seeds=[episode.seed]))[0], episode.action[0])
 
 
+def test_what_succeeded_in_another_task_is_not_followed(tmp_path):
+    push = Environment("ami/Push-v0", 1)
+    with EpisodeStore(tmp_path / "memory.sqlite") as store:
+        agent = agent_in(push, store)
+        episode = lived(push, agent, 1)[0]
+        for task, follows in (('{"rule": "other"}', False), ("", True)):
+            agent.remember(replace(episode, success=True, task=task))
+            later = agent_in(push, store, seed=7)
+            later.reset(np.ones(1, bool))
+            first = later.act(push.reset(seeds=[episode.seed]))[0]
+            assert np.array_equal(first, episode.action[0]) == follows
+
+
+def test_one_that_goes_on_where_another_ended_plans_as_that_would_have(reach):
+    brain = Brain(reach.spec, SMALL, seed=1)
+    one, other, anew = AmiAgent(brain, QUICK), AmiAgent(brain, QUICK, begun=2), AmiAgent(brain, QUICK)
+    for seed in (7, 8, 9):
+        one.reset(np.ones(2, bool))
+        seen = one.act(reach.reset(seeds=[seed, seed]))
+    for agent, same in ((other, True), (anew, False)):
+        agent.reset(np.ones(2, bool))
+        assert np.array_equal(agent.act(reach.reset(seeds=[9, 9])), seen) == same
+
+
 def test_a_read_only_memory_is_not_added_to(reach, tmp_path):
     with EpisodeStore(tmp_path / "memory.sqlite") as store:
         agent = agent_in(reach, store)

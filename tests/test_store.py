@@ -1,9 +1,12 @@
 """What the store keeps beside the steps: success where it is told, latents by encoder; and files of older schemas."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from episodes import assert_same, in_a_file, make
 
+from ami_agent import cli
 from ami_agent.memory import sqlite
 from ami_agent.memory.capacity import let_go
 from ami_agent.memory.database import DamagedMemory
@@ -105,8 +108,8 @@ def test_what_another_deletes_meanwhile_is_no_damage(store):
             found.append(episode_id)
             let_go(other, [2])
         assert found == [1, 3, 4, 6] and reading.skipped == 1
-        check = reading._faults
-        reading._faults = lambda id: let_go(other, [4]) or check(id)
+        read = reading.read
+        reading.read = lambda *which: let_go(other, [4]) or read(*which)
         assert [fault[:9] for fault in reading.verify()] == ["episode 5"]
 
 
@@ -121,3 +124,27 @@ def test_what_an_encoder_has_not_seen_is_told_and_damage_counted(store):
         found.append(episode_id)
     assert found == [1, 4] and store.skipped == 1
     assert store.ids(encoder="alpha") == [1, 2, 4]
+
+
+@in_a_file
+def test_a_damaged_page_of_the_list_costs_the_episodes_in_it_alone(store, place, tmp_path, capsys):
+    pytest.importorskip("minari")
+    for seed in range(400):
+        store.append(make(seed, steps=1, width=None))
+    store.close()
+    raw = bytearray(Path(place).read_bytes())
+    size = int.from_bytes(raw[16:18], "big")
+    leaves = [at for at in range(size, len(raw), size) if raw[at] == 0x0D and raw.count(b"ami/Push", at, at + size) > 9]
+    raw[leaves[3]] ^= 1 << 3  # the kind of the page
+    Path(place).write_bytes(raw)
+    with EpisodeStore(place, read_only=True) as again:
+        left = again.ids()
+        assert 300 < len(left) < 400 and all(again.read(id).seed == id - 1 for id in left) and again.verify()
+        assert again.ids(success=True) == [id for id in left if (id - 1) % 3 == 0]
+        told, left_out = export(again, tmp_path / "out")
+        assert sum(told.values()) == len(left) and left_out == 0
+    agent = tmp_path / "home" / "agents" / "default"
+    agent.mkdir(parents=True)
+    Path(place).rename(agent / "memory.sqlite")
+    assert cli.main(["memory", "verify", "--home", str(tmp_path / "home")]) == 4
+    assert "`ami-agent memory export` saves the episodes that can be read" in capsys.readouterr().out

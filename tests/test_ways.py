@@ -13,6 +13,7 @@ from ami_agent.evaluation.place_map import place_map
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.live import live
 from ami_agent.learning.student import Student, StudyConfig
+from ami_agent.memory.failures import KeptFailures
 from ami_agent.memory.landmarks import Landmarks, directions
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
@@ -283,6 +284,34 @@ def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(plac
         other.stride = 0.1
         other.model.level.fill_(-10.0)
         assert len(AmiAgent(other, None, 0, store, place=store.read(1).task).ways.place.failures) == 0
+
+
+def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):
+    def lives():
+        place = Landmarks(lambda senses, goals: np.ones(len(goals)), 2, 0.1, 0.3)
+        return place, KeptFailures(store, "e", "t", "alpha", place)
+
+    def rows(*starts):
+        return np.array([[start, 0.0, 1.0, 1.0] for start in starts])
+
+    first, kept = lives()
+    first.failures = rows(1.0, 2.0)
+    kept.keep()
+    (one, kept), (other, beside) = lives(), lives()
+    assert one.failures.tolist() == other.failures.tolist() == rows(1.0, 2.0).tolist()
+    one.failures, other.failures = rows(1.0, 2.0, 3.0), rows(2.0, 4.0)  # one failed in 3; the other in 4, and went 1
+    kept.keep()
+    beside.keep()
+    assert other.failures.tolist() == lives()[0].failures.tolist() == rows(2.0, 3.0, 4.0).tolist()
+    kept.keep()  # nothing new of its own: it learns of the others' when it has
+    assert one.failures.tolist() == rows(1.0, 2.0, 3.0).tolist()
+
+
+def test_damaged_episodes_of_a_place_are_counted(place, navigator):
+    with EpisodeStore(place) as store:
+        navigate(navigator, store, **FIXED)
+        store._db.execute("UPDATE chunk SET data = ? WHERE episode = 1 AND part = 'senses'", (b"\0",))
+        assert AmiAgent(navigator, None, 0, store, place=store.read(2).task).skipped == 1
 
 
 def test_without_memory_or_where_maps_change_each_episode_has_a_place_of_its_own(tmp_path, navigator):

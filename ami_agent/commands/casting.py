@@ -126,7 +126,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         doing = online.remember, online.study, save, lambda: online.forgotten
         return Cast(online, brain, origin, store, journal, before, *doing)
     place = environment.task if environment.stays or config.mind.ways.stay else None
-    agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment)
+    agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment, config.first)
     stack.callback(agent.close)
     if brain.spec.goes and agent.ways is None and config.mind.ways.use:
         console.say(f"this agent has not learned yet to get about in {config.env}, and finds no ways there")

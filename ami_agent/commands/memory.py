@@ -15,6 +15,7 @@ from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
 from ami_agent.memory.capacity import give_back, let_go, select
+from ami_agent.memory.checks import listed
 from ami_agent.memory.database import DamagedMemory, check_url
 from ami_agent.memory.forgetting import ForgettingConfig, byte_count
 from ami_agent.memory.lock import HomeLock
@@ -81,7 +82,7 @@ class Recall(Whose):
     success: Literal["any", "yes", "no"] = "any"
     """Of episodes that succeeded, or did not, as far as their environment told."""
     session: str | None = None
-    """Of one session: a run's folder, or the session of a world that has such."""
+    """Of one session: the folder of a run."""
     task: str | None = None
     """Of one task: the environment's options, as JSON."""
     after: str | None = None
@@ -156,6 +157,8 @@ def _verify(path: Path | str, json: bool) -> int:
     try:
         with EpisodeStore(path, read_only=True) as store:
             faults, cure = store.verify(), "damaged episodes are passed over, the others are used"
+            if not listed(store):
+                cure = "nothing lives in it as it is; `ami-agent memory export` saves the episodes that can be read"
     except DamagedMemory as error:
         faults, cure = [error.reason], "nothing of it can be used"
     anew = f"mv {path} {path}.damaged" if isinstance(path, Path) else "make another database (createdb)"

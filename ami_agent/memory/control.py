@@ -30,13 +30,14 @@ class EpisodicControl:
         self._followed: set[int] = set()  # in the episodes that go on
         self._vain: set[int] = set()
 
-    def recall(self, memory: EpisodicMemory, latent: np.ndarray, follow: bool) -> Recalled:
-        """Latents (B, D). P is as many as there are, up to k. Without `follow` none may be followed."""
-        _, moments, distances = memory.recall(latent, self._k, Wanted(good=True))
+    def recall(self, memory: EpisodicMemory, latent: np.ndarray, task: str | None) -> Recalled:
+        """Latents (B, D), in a task. P is as many as there are, up to k. Of no task (None) all are recalled, and none
+        may be followed: what went well in one may be wrong in another."""
+        _, moments, distances = memory.recall(latent, self._k, Wanted(good=True, task=task))
         if not moments.shape[1]:
             return self.nothing(len(latent))
         episodes = moments[..., 0]
-        again = follow & memory.succeeds(moments[:, 0]) & ~np.isin(episodes[:, 0], list(self._vain))
+        again = memory.succeeds(moments[:, 0]) & ~np.isin(episodes[:, 0], list(self._vain)) & (task is not None)
         return Recalled(memory.continuation(moments, self._shape[0]), distances, episodes, again)
 
     def nothing(self, worlds: int) -> Recalled:

@@ -37,24 +37,26 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
     told: dict[str, int] = {}
     left_out, aside = 0, folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
-        name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
-        written = _write(name, aside, store, ids, kind)
-        left_out += len(ids) - written
-        if written:
-            told[name] = written
-    if told:
-        aside.replace(folder)
+    try:
+        for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
+            name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
+            written = _write(name, aside, store, ids, kind)
+            left_out += len(ids) - written
+            if written:
+                told[name] = written
+        if told:
+            aside.replace(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return told, left_out
 
 
 def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
     """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
-    where, values = store.matching(environment=environment)
-    query = f"SELECT environment, {store.task_column}, id FROM episode WHERE {where} ORDER BY id"
     found: dict[tuple[str, str], list[int]] = {}
-    for name, task, episode_id in store.rows(query, *values):
-        found.setdefault((str(name), str(task)), []).append(episode_id)
+    for episode_id in store.ids(environment=environment):
+        for kind in store.rows(f"SELECT environment, {store.task_column} FROM episode WHERE id = ?", episode_id):
+            found.setdefault((str(kind[0]), str(kind[1])), []).append(episode_id)
     return found
 
 

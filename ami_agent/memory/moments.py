@@ -143,7 +143,7 @@ class Moments:
         tests += [] if wanted.but is None else [self._fact("id") != wanted.but]
         tests += [] if wanted.after is None else [created >= wanted.after]
         tests += [] if wanted.before is None else [created < wanted.before]
-        tests += [self._good()] if wanted.good else []
+        tests += [self._good(tests)] if wanted.good else []
         rows = [np.repeat(np.logical_and.reduce(tests), self._fact("moments"))] if tests else []
         if (wanted.t_from, wanted.t_to) != (None, None):
             t = np.arange(len(self)) - np.repeat(self._first.view, self._fact("moments"))
@@ -151,10 +151,10 @@ class Moments:
             rows += [] if wanted.t_to is None else [t <= wanted.t_to]
         return np.logical_and.reduce(rows) if rows else None
 
-    def _good(self) -> np.ndarray:
-        """Mask (episodes,): succeeded or, where that is not told, at least the median return of such."""
+    def _good(self, among: list[np.ndarray]) -> np.ndarray:
+        """Mask (episodes,): succeeded or, where that is not told, at least the median return of such `among` these."""
         success, returns = self._fact("success"), self._number("return")
-        untold = (success == UNTOLD) & (self._fact("there") == 1)
+        untold = np.logical_and.reduce([success == UNTOLD, *among])
         middle = np.median(returns[untold]) if untold.any() else np.inf
         return (success == 1) | (untold & (returns >= middle))
 

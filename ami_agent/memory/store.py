@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from ami_agent.memory.checks import faults_of, left_of
 from ami_agent.memory.database import DamagedMemory, Database, open_database
 from ami_agent.memory.packing import check, digest, intact, pack, unpack
 from ami_agent.protocols import Episode
 
 log = logging.getLogger(__name__)
 COLUMNS = "environment, session, seed, steps, episode_return, success, terminated, truncated, encoder, created, task"
-KEYS = {"tail": "environment, task, session, seed, t", "note": "environment, task, name"}
 ENCODER = COLUMNS.split(", ").index("encoder")
 FILTERS = {
     "environment": "environment = ?",
@@ -172,12 +172,16 @@ class EpisodeStore:
         """Ascending ids of the episodes that match.
 
         success: those that did or did not succeed, by what their environment told. encoder: those with latents by it.
-        first: ids from this one on.
+        first: ids from this one on. Where the list itself is damaged, those that can be found by themselves, which is
+        slow; raises DamagedMemory if none can.
         """
         told = None if success is None else int(success)
         filters = (environment, task, session, told, encoder, first)
         where, values = self.matching(**dict(zip(FILTERS, filters, strict=True)))
-        return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *values)]
+        try:
+            return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *values)]
+        except DamagedMemory:
+            return left_of(self, where, values)
 
     def matching(self, **filters: Any) -> tuple[str, list[Any]]:
         """A condition on episodes, by the names of FILTERS as far as they are not None, and its values."""
@@ -210,7 +214,7 @@ class EpisodeStore:
             try:
                 episode = self.read(episode_id, encoder, senses)
             except (DamagedMemory, KeyError) as error:
-                if not self._gone(episode_id):
+                if not self.gone(episode_id):
                     self.skipped += 1
                     log.warning("skipped: %s", error)
             else:
@@ -262,31 +266,9 @@ class EpisodeStore:
 
     def verify(self) -> list[str]:
         """Read everything and return the faults found, a line each; empty if all is well."""
-        faults = self._db.check()
-        try:
-            for episode_id in self.ids():
-                faults += self._faults(episode_id)
-            for table in ("chunk", "latent"):
-                query = f"SELECT episode FROM {table} EXCEPT SELECT id FROM episode ORDER BY 1"
-                faults += [f"episode {row[0]}: a {table} without an episode" for row in self.rows(query)]
-            for table, key in KEYS.items() if self.schema > 2 else ():
-                for *place, checksum, data in self.rows(f"SELECT {key}, checksum, data FROM {table}"):
-                    if not intact(f"{table}/{tuple(place)}", data, checksum):
-                        faults.append(f"{table} {tuple(place)}: bad checksum")
-        except DamagedMemory as error:
-            faults.append(error.reason)
-        return faults
+        return self._db.check() + faults_of(self)
 
-    def _faults(self, episode_id: int) -> list[str]:
-        try:
-            for encoder in [None, *self.encoders(episode_id)]:
-                check(self.read(episode_id, encoder))
-        except (DamagedMemory, ValueError, KeyError) as error:
-            told = error.reason if isinstance(error, DamagedMemory) else f"episode {episode_id}: {error}"
-            return [] if self._gone(episode_id) else [told]
-        return []
-
-    def _gone(self, episode_id: int) -> bool:
+    def gone(self, episode_id: int) -> bool:
         """Whether another has deleted it; one that is listed and cannot be found is damaged."""
         return episode_id not in self.ids()
 
