@@ -28,6 +28,24 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**{name: _value(types[name], value) for name, value in values.items()})
 
 
+def flags(config: Any, usual: Any, prefix: str = "") -> list[str]:
+    """The words of a command that change the dataclass `usual` to `config`, as `--study.ratio 1` or `--no-reward`."""
+    words = []
+    for name in (field.name for field in fields(config)):
+        value, other, flag = getattr(config, name), getattr(usual, name), f"{prefix}{name}".replace("_", "-")
+        if is_dataclass(value):
+            words += flags(value, other, f"{prefix}{name}.")
+        elif value != other:
+            words += [f"--{flag}", str(value)] if not isinstance(value, bool) else [_switch(flag, value)]
+    return words
+
+
+def _switch(flag: str, on: bool) -> str:
+    """As tyro names them: `--no-reward`, `--ways.no-use`."""
+    group, dot, name = flag.rpartition(".")
+    return f"--{flag}" if on else f"--{group}{dot}no-{name}"
+
+
 def _value(kind: Any, value: Any) -> Any:
     if is_dataclass(kind):
         return build(kind, value)  # type: ignore[arg-type, type-var]

@@ -35,6 +35,7 @@ class Run:
     def __init__(self, folder: Path, info: dict[str, Any], config: dict[str, Any]) -> None:
         self.folder, self.info, self.config = folder, info, config
         self._start = time.monotonic()
+        self._spent = {name: info.get(name) or 0.0 for name in ("seconds", "cpu_seconds")}  # by those that it goes on
 
     @classmethod
     def create(
@@ -104,7 +105,8 @@ class Run:
             raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
         if Run.active is self:
             Run.active = None
-        times = {"seconds": round(time.monotonic() - self._start, 3), "cpu_seconds": round(time.process_time(), 3)}
+        now = {"seconds": time.monotonic() - self._start, "cpu_seconds": time.process_time()}
+        times = {name: round(self._spent[name] + seconds, 3) for name, seconds in now.items()}
         self.info |= {"status": status, "end": _now(), **times, **facts}
         self._write()
 

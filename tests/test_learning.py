@@ -10,18 +10,23 @@ import time
 import numpy as np
 import pytest
 import torch
+import tyro
 
 from ami_agent import checkpoints
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import BrainConfig
+from ami_agent.commands import train as train_command
 from ami_agent.commands.train import Config as LearnByCommand
 from ami_agent.commands.train import learn as learn_by_command
+from ami_agent.commands.train import origin
+from ami_agent.configs import flags
 from ami_agent.environment import Environment
 from ami_agent.errors import LockedError, UsageError
 from ami_agent.learning.live import live
 from ami_agent.learning.student import StudyConfig
 from ami_agent.learning.train import TrainConfig, train, training_seeds
 from ami_agent.memory.lock import HomeLock
+from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
@@ -89,6 +94,27 @@ def test_a_second_process_cannot_go_on_with_a_run_that_is_going_on(tmp_path):
     with HomeLock(tmp_path / "r"), pytest.raises(LockedError):
         learn_by_command(LearnByCommand(resume=tmp_path / "r"), Stop())
     assert (tmp_path / "r" / "run.json").read_bytes() == before
+
+
+def test_weights_tell_the_command_that_learned_them():
+    train = TrainConfig(steps=9, places=False, plan=True, study=StudyConfig(ratio=1.0))
+    config = LearnByCommand(env="ami/Reach-v0", seed=3, train=train, brain=SMALL)
+    words = "--steps 9 --no-places --plan --study.ratio 1.0 --brain.encoder.latent 16 --brain.encoder.width 32"
+    told = f"ami-agent train --env ami/Reach-v0 --seed 3 {words} --brain.model.width 32"
+    assert origin(config) == {"seed": 3, "command": told}
+    assert tyro.cli(LearnByCommand, args=told.split()[2:]) == config
+    assert flags(AgentConfig(ways=WayConfig(use=False)), AgentConfig()) == ["--ways.no-use"]
+
+
+def test_a_home_that_is_in_use_leaves_the_weights_in_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = LearnByCommand(env="ami/Reach-v0", home=tmp_path / "home", brain=SMALL, train=TrainConfig(1, worlds=1))
+    done = Run.create("runs", "train", config.env, "ami", 0, config), config, None
+    monkeypatch.setattr(train_command, "learn", lambda config, stop: done)
+    folder = tmp_path / "home" / "agents" / "default"
+    folder.mkdir(parents=True)
+    with HomeLock(folder), pytest.raises(LockedError, match="ami-agent train --resume runs/.* puts it there"):
+        train_command.main(config)
 
 
 def test_training_seeds_are_apart_from_those_of_evaluation():

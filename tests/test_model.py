@@ -229,3 +229,12 @@ def test_the_same_seed_gives_the_same_brain():
 
 def test_discount_looks_a_third_of_an_episode_ahead():
     assert discount_for(50) == 0.95 and discount_for(200) == pytest.approx(0.985) and discount_for(10**6) == 0.995
+
+
+def test_what_is_followed_passes_over_what_is_no_number():
+    model = Brain(SPEC, SMALL).model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model._rescale(torch.tensor([0.0, 3e38, -3e38, torch.inf]))
+    generator = torch.Generator().manual_seed(0)
+    model.policy_loss(torch.rand(4, 4, 16), torch.full((4, 3), torch.nan), torch.full((4, 3), 1 / 12), generator)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,7 +52,10 @@ def test_resume_makes_it_run_again(tmp_path: Path) -> None:
     run.finish("stopped")
     again = Run.open(run.folder, resume=True)
     assert Run.active is again and Run.open(run.folder).info["status"] == "running"
+    before = again.info["cpu_seconds"]
     again.finish()
+    spent = Run.open(run.folder).info["cpu_seconds"]
+    assert before < spent == pytest.approx(before + time.process_time(), abs=1.0)  # by both
 
 
 def test_open_faults(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def main(config: Config) -> int:
             "memory": dict(zip(("episodes", "steps"), after, strict=True)),
             "forgotten": player.forgotten(),
             "skipped_episodes": player.agent.skipped if isinstance(player.agent, AmiAgent) else 0,
+            "void_episodes": environment.void,
             "embedding": player.agent.embedding if isinstance(player.agent, AmiAgent) else None,
             "weights": player.origin,
             "learned_steps": player.learned_steps(),
@@ -234,6 +235,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
         lines += [f"memory: {before[0]} episodes before, {facts['memory']['episodes']} now{gone}"]
     if facts["skipped_episodes"]:
         lines += [f"damaged episodes left out: {facts['skipped_episodes']}; see `ami-agent memory verify`"]
+    if facts["void_episodes"]:
+        lines += [f"void episodes, in which the physics failed: {facts['void_episodes']}"]
     if facts["embedding"] == "meanwhile":
         lines += ["its new encoder saw old episodes during the run: what was planned depended on timing, too"]
     for line in [*lines, f"report: {report}"]:

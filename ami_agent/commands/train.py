@@ -14,9 +14,9 @@ from ami_agent import console
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.brains import learned_path, train_command
 from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options
-from ami_agent.configs import build
+from ami_agent.configs import build, flags
 from ami_agent.environment import Environment
-from ami_agent.errors import NumericalError, UsageError
+from ami_agent.errors import LockedError, NumericalError, UsageError
 from ami_agent.learning.train import TrainConfig, has_checkpoint, train
 from ami_agent.memory.lock import HomeLock
 from ami_agent.repeat import MOST
@@ -31,7 +31,8 @@ class Config:
     seed: int = 0
     """Of everything that is drawn."""
     resume: Path | None = None
-    """Go on with this run's folder, with the configuration it was begun with; a new --steps counts from its start."""
+    """Go on with this run's folder, with the configuration it was begun with; --steps, if it is not the default, says
+    anew how many from its start."""
     options: str = "{}"
     """Options of the environment, a JSON object."""
     action_repeat: int = 1
@@ -60,14 +61,17 @@ class Config:
 
 def main(config: Config) -> int:
     """Learn, put the brain into the agent's home, and say how it went."""
-    torch.set_num_threads(config.threads)
     with graceful() as stop:
         learned = learn(config, stop)
         if learned is None:
             return stop.exit_code
         run, config, brain = learned
-        with HomeLock(agent_folder(config.name, config.home)):
-            weights = deliver(config, brain)
+        try:
+            with HomeLock(agent_folder(config.name, config.home)):
+                weights = deliver(config, brain)
+        except LockedError as error:
+            again = f"ami-agent train --resume {run.folder}"
+            raise LockedError(f"{error}; what was learned is kept: {again} puts it there") from error
     facts = {
         "env": config.env,
         "seed": config.seed,
@@ -111,6 +115,7 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
             config = _saved(run, config)
             if not has_checkpoint(run):
                 console.say(f"{run.folder} has no checkpoint: it begins anew")
+        torch.set_num_threads(config.threads)
         options = parse_options(config.options)
         environment = Environment(config.env, config.train.worlds, options, config.action_repeat)
         stack.callback(environment.close)
@@ -122,7 +127,7 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
             run.finish("stopped", steps=brain.steps)
             console.say(_goodbye(run, config))
             return None
-        brain.save(run.folder / "brain.safetensors", **_origin(config))
+        brain.save(run.folder / "brain.safetensors", **origin(config))
         run.finish("done", steps=brain.steps, updates=brain.updates)
         return run, config, brain
 
@@ -141,22 +146,19 @@ def _goodbye(run: Run, config: Config) -> str:
 def deliver(config: Config, brain: Brain) -> Path:
     """Put the brain where `ami-agent run` finds it, whose lock the caller holds, and where `--export` says."""
     weights = learned_path(agent_folder(config.name, config.home), brain.spec.environment)
-    brain.save(weights, **_origin(config))
+    brain.save(weights, **origin(config))
     if config.export is not None:
-        brain.save(config.export, half=True, **_origin(config))
+        brain.save(config.export, half=True, **origin(config))
     return weights
 
 
-def _origin(config: Config) -> dict[str, Any]:
+def origin(config: Config) -> dict[str, Any]:
     """Where weights come from, for their file."""
-    command = f"{train_command(config.env, config.action_repeat)} --seed {config.seed}"
+    command = [train_command(config.env, config.action_repeat), "--seed", str(config.seed)]
     if parse_options(config.options):
-        command += f" --options '{config.options}'"
-    if config.train.steps != TrainConfig.steps:
-        command += f" --steps {config.train.steps}"
-    if not config.train.places:
-        command += " --no-places"
-    return {"seed": config.seed, "command": command if config.train.reward else f"{command} --no-reward"}
+        command += ["--options", f"'{config.options}'"]
+    command += [*flags(config.train, TrainConfig()), *flags(config.brain, BrainConfig(), "brain.")]
+    return {"seed": config.seed, "command": " ".join(command)}
 
 
 def _saved(run: Run, now: Config) -> Config:

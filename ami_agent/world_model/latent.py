@@ -200,7 +200,7 @@ class LatentModel(nn.Module):
         value = self.value(latents, raw.tanh()) / self.unit
         with torch.no_grad():
             gap = (value - lived / self.unit).square().mul(weight).sum().sqrt()
-            self.scale.lerp_(gap.clamp(min=LEAST_GAP), 0.01)
+            self.scale.lerp_(torch.where(gap.isfinite(), gap.clamp(min=LEAST_GAP), self.scale), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
         return (weight * (self.config.entropy * log_p - value / self.scale)).sum()
@@ -234,7 +234,7 @@ class LatentModel(nn.Module):
         """Follow the mean and the spread of values (n,), while the critics go on saying what they said: Pop-Art (van
         Hasselt et al. 2016). The spread is never less than the size of a reward.
         """
-        if len(goal) < 2 or not goal.isfinite().all():
+        if len(goal) < 2 or not goal.std().isfinite():
             return
         level, spread = self.level.clone(), self.spread.clone()
         self.level.lerp_(goal.mean(), FOLLOW)
