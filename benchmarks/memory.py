@@ -29,6 +29,7 @@ import ami_envs  # noqa: F401 - registers the worlds
 from ami_agent.console import progress
 from ami_agent.files import write_json
 from ami_agent.memory.episodic import KEEP_ROWS, KEEP_SHARE, EpisodicMemory
+from ami_agent.memory.journal import Journal, Step
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode, Wanted
@@ -116,11 +117,14 @@ def recall_rows(memory: EpisodicMemory, latents: np.ndarray, rounds: int) -> Ite
         yield row(f"{name}, p50", p50, "CPU-ms", "<= 1" if wanted == Wanted() else "")
         if wanted == Wanted():
             yield row(f"{name}, p99", p99, "CPU-ms")
-    _, moments, _ = memory.recall(queries, K)
-    found = (moments[..., 0] - 1) * (STEPS + 1) + moments[..., 1]  # ids count from 1
-    truth = exact(latents, queries)
-    hits = [len(set(a) & set(b)) / K for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
-    yield Row(f"recall@{K} against exact", float(np.mean(hits)), min(hits), max(hits), "share", ">= 0.95")
+    episode = np.arange(len(latents)) // (STEPS + 1) + 1  # ids count from 1
+    for name, which in {"": {}, ", of good episodes": {"success": True}, ", of a task": {"task": "task-1"}}.items():
+        rows = np.flatnonzero(np.isin(episode, memory.store.ids(**which)))
+        _, moments, _ = memory.recall(queries, K, Wanted(**which))
+        found = (moments[..., 0] - 1) * (STEPS + 1) + moments[..., 1]
+        truth = rows[exact(latents[rows], queries)]
+        hits = [len(set(a) & set(b)) / K for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+        yield Row(f"recall@{K} against exact{name}", float(np.mean(hits)), min(hits), max(hits), "share", ">= 0.95")
     brute = [1e3 * cpu(lambda: exact(latents, queries[:1])) for _ in range(3)]
     yield row("brute force by numpy, for comparison", brute, "CPU-ms")
 
@@ -135,6 +139,28 @@ def opening_rows(path: Path, rounds: int, what: str) -> Iterator[Row]:
     yield row(f"{what}: episodes read from the store", [one["reads"] for one in told], "")
     yield row(f"{what}: RAM taken", [one["grown"] for one in told], "MiB")
     yield row(f"{what}: until the first recall is back", [one["first"] for one in told], "CPU-s")
+
+
+def killed_rows(path: Path) -> Iterator[Row]:
+    """What a process leaves that is killed: a log of what it wrote last, and a file that is looked through before that
+    is taken over. The first opening alone; the next is as above."""
+    life = f"sys.path.insert(0, {str(Path(__file__).parent)!r}); from memory import Life, EpisodeStore"
+    lives = "store = EpisodeStore(sys.argv[1]); [store.append(Life(9).episode(i)) for i in range(20)]"
+    subprocess.run([sys.executable, "-c", f"import os, sys; {life}; {lives}; os.kill(os.getpid(), 9)", str(path)])
+    yield from opening_rows(path, 1, "open after kill -9")
+
+
+def journal_rows(folder: Path) -> Iterator[Row]:
+    """Steps as they are lived, one a write."""
+    env = gymnasium.make("ami/Push-v0", sensors={"rgb": {"size": 64}}, max_episode_steps=200)
+    for name, episode in (("state steps", Life(3).episode(0)), ("steps with pictures of 64 x 64", filmed(env, 3))):
+        with EpisodeStore(folder / f"journal of {name}.sqlite") as store:
+            journal, times = Journal(store), []
+            for t in range(len(episode)):
+                seen = {sense: values[t + 1] for sense, values in episode.observation.items()}
+                step = Step((WORLD, "", "", 0), t + 1, seen, episode.action[t], float(episode.reward[t]))
+                times.append(1e3 * cpu(lambda: journal.write([step])))  # noqa: B023 - called at once
+        yield row(f"one of {name} written as it is lived", times, "CPU-ms")
 
 
 def filmed(env: gymnasium.Env, seed: int) -> Episode:
@@ -244,9 +270,11 @@ def main(moments: int = 1_000_000, rounds: int = 9, json: Path | None = None) ->
         tell(recall_rows(memory, np.concatenate([latents, new]), rounds))
         del latents, new
         tell(size_rows(store, memory.path.stat().st_size / written))
+        tell(killed_rows(store.path))
         tell(growing_rows(store, memory, life))
         tell(replay_rows(store, rounds))
         tell(picture_rows(Path(name), rounds))
+        tell(journal_rows(Path(name)))
     if json:
         write_json(json, {"machine": hardware(), "versions": versions(), "rows": [asdict(one) for one in rows]})
 
