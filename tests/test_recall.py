@@ -307,3 +307,16 @@ def test_the_replay_refuses_what_does_not_belong():
     assert len(replay) == 1
     replay.add(2, make(1))
     assert len(replay) == 2 and replay.sample(4, np.random.default_rng(0)).shape == (4, 2)
+
+
+def test_an_overview_is_even_over_all_that_is_there(store):
+    for seed in range(6):
+        store.append(make(seed))
+    memory = EpisodicMemory(store, "alpha", "ami/Push-v0")
+    latents, success = memory.overview(100)
+    np.testing.assert_array_equal(latents, np.concatenate([make(seed).latent for seed in range(6)]))
+    assert success.reshape(6, 6).tolist() == [[int(seed % 3 == 0)] * 6 for seed in range(6)]
+    memory.forget(1)
+    latents, success = memory.overview(2)
+    np.testing.assert_array_equal(latents, [make(1).latent[0], make(5).latent[-1]])
+    assert len(EpisodicMemory(store, "none").overview(9)[0]) == 0

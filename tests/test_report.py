@@ -17,6 +17,7 @@ from PIL import Image
 
 from ami_agent.evaluation import charts
 from ami_agent.evaluation.film import data_uri, filmstrip, gif
+from ami_agent.evaluation.memory_map import memory_map
 from ami_agent.evaluation.report import number, write_report
 from ami_agent.evaluation.results import Results
 from ami_agent.evaluation.statistics import wilson
@@ -238,3 +239,17 @@ def test_films_say_what_is_wrong(bad: list) -> None:
 
 def test_data_uri() -> None:
     assert data_uri(b"ami", "image/png") == "data:image/png;base64,YW1p"
+
+
+def test_a_memory_is_drawn_by_what_its_moments_are_like_and_by_outcome():
+    latents = np.concatenate([np.zeros((5, 8)), np.eye(8)[:1].repeat(5, 0), [np.ones(8)]])
+    success = np.array([1] * 5 + [0] * 5 + [-1])
+    svg = ElementTree.fromstring(memory_map(latents, success))
+    dots = list(svg)
+    assert [dot.get("class") for dot in dots] == ["good"] * 5 + ["bad"] * 5 + ["untold"]
+    assert "11 moments: 5 good, 5 bad, 1 untold" in svg.get("aria-label")
+    width, height = map(float, svg.get("viewBox").split()[2:])
+    places = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in dots]
+    assert all(0 <= x <= width and 0 <= y <= height for x, y in places)
+    assert len(set(places[:5])) == len(set(places[5:10])) == 1 and len(set(places)) == 3
+    assert memory_map(latents[:2], success[:2]) == memory_map(np.ones((9, 8)), success[:9]) == ""

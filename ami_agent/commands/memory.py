@@ -136,12 +136,16 @@ def main(config: Info | Verify | Export | Compact | Forget | Recall) -> int:
 
 
 def _info(path: Path | str, json: bool) -> int:
+    from ami_agent.memory.episodic import index_bytes  # its lists take a moment
+
     with EpisodeStore(path, read_only=True) as store:
         stats = store.stats()
+    stats["index_bytes"] = index_bytes(path) if isinstance(path, Path) else 0
     if json:
         console.emit({"path": path, **stats})
         return 0
-    print(f"{path}: {stats['episodes']} episodes, {stats['steps']} steps, {stats['bytes'] / 2**20:.1f} MiB")
+    room = f"{stats['bytes'] / 2**20:.1f} MiB, and {stats['index_bytes'] / 2**20:.1f} MiB of index"
+    print(f"{path}: {stats['episodes']} episodes, {stats['steps']} steps, {room}")
     for environment, facts in stats["environments"].items():
         rate = "-" if facts["success_rate"] is None else f"{facts['success_rate']:.0%}"
         print(

@@ -20,6 +20,7 @@ from ami_agent.commands.common import LARGEST_SEED, check_range, in_session, par
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.evaluation.film import filmstrip, gif
+from ami_agent.evaluation.memory_map import memory_map
 from ami_agent.evaluation.place_map import place_map
 from ami_agent.evaluation.report import write_report
 from ami_agent.evaluation.resimulate import film_of
@@ -34,6 +35,7 @@ from ami_agent.repeat import MOST
 from ami_agent.runs import Run
 from ami_agent.signals import Stop, graceful
 
+MAPPED = 1_000  # moments drawn of a memory
 SAVE_EVERY = 20  # episodes between two saves of what `--learn` has learned
 EPISODES_A_SEED = 10_000  # episode k of `--seed S` is seeded S * this + k
 
@@ -197,6 +199,7 @@ def _report(config: Config, run: Run, results: Results, player: Cast, period: fl
         forgotten=player.forgotten(),
         control_period=period,
         known_place=_map(player),
+        known_moments=_moments(player),
     )
 
 
@@ -205,6 +208,12 @@ def _map(player: Cast) -> str:
     ways = player.agent.ways if isinstance(player.agent, AmiAgent) else None
     place = ways.latest if ways is not None else None
     return "" if place is None else place_map(place.places, place.ways, place.failures)
+
+
+def _moments(player: Cast) -> str:
+    """What the agent remembers, by what it is like."""
+    memory = player.agent.memory if isinstance(player.agent, AmiAgent) else None
+    return "" if memory is None else memory_map(*memory.overview(MAPPED))
 
 
 def _film(config: Config, episode: Episode, period: float) -> tuple[list[np.ndarray], bytes]:

@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ami_agent.evaluation import charts, place_map
+from ami_agent.evaluation import charts, memory_map, place_map
 from ami_agent.evaluation.film import data_uri
 from ami_agent.evaluation.statistics import wilson
 from ami_agent.files import plain, write_bytes
@@ -37,6 +37,7 @@ def write_report(
     forgotten: int = 0,
     control_period: float = 0.0,
     known_place: str = "",
+    known_moments: str = "",
 ) -> Path:
     """Write the page, whole or not at all, and return its path.
 
@@ -52,7 +53,8 @@ def write_report(
         memory: episodes in memory before and after the run.
         forgotten: episodes that it let go of in between.
         control_period: seconds a step lasts; 0 if unknown.
-        known_place: what is remembered of the place, as `place_map` draws it.
+        known_place, known_moments: what is remembered of the place, as `place_map` draws it, and of all moments, as
+            `memory_map` does.
 
     Values that are not finite are shown as such and left out of means. Raises MissingError or ResourceError if the page
     cannot be written.
@@ -69,8 +71,9 @@ def write_report(
         episodes=episodes,
         film=film and data_uri(film, "image/gif"),
         strip=strip and data_uri(strip, "image/png"),
-        chart_css=Markup(charts.CSS + place_map.CSS),
+        chart_css=Markup(charts.CSS + place_map.CSS + memory_map.CSS),
         known_place=Markup(known_place),
+        known_moments=Markup(known_moments),
         surprise_chart=Markup(_surprise_chart(surprise, control_period)),
         return_note=Markup(RETURN_NOTE if any(episode["success"] is not None for episode in episodes) else ""),
         return_chart=Markup(_return_chart(episodes)),

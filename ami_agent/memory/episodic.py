@@ -121,6 +121,17 @@ class EpisodicMemory:
             raise KeyError("the memory is empty: nothing was done in it yet")
         return self._moments.succeeds(moments)
 
+    def overview(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (n, D) of up to `most` moments, evenly over all, and the success (n,) of their episodes: 1, 0 or,
+        where it is not told, -1."""
+        if self._moments is None:
+            return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+        try:
+            return self._moments.overview(most)
+        except DamagedIndex as error:
+            self._rebuild(f"it is damaged: {error}")
+            return self.overview(most)
+
     def _open(self) -> None:
         """Take what the file holds of what the store has, and read the rest from the store."""
         there = self._marks()
@@ -215,6 +226,11 @@ class EpisodicMemory:
         except OSError as error:
             log.warning("index %s cannot be written, opening will take longer: %s", self.path, error)
         self._written = len(moments), moments.neighbours.trained
+
+
+def index_bytes(store: Path) -> int:
+    """Room that the indices beside a store take."""
+    return sum(file.stat().st_size for file in store.parent.glob(f"{store.name}-index-*"))
 
 
 def index_path(store: Path, encoder: str, environment: str | None) -> Path:

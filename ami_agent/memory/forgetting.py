@@ -27,7 +27,8 @@ class ForgettingConfig:
     steps: int = 0
     """Steps that a memory may hold; 0 for any number."""
     bytes: str = "0"
-    """Room that a memory may take on the disk, such as 500MB or 2GB; 0 for any, and 1MB at least."""
+    """Room that what is remembered may take on the disk, such as 500MB or 2GB; 0 for any, and 1MB at least. The index
+    for recall, which is made from it, comes on top: some 800 bytes a step."""
     margin: float = 0.1
     """Share of it that is made free at once when it is full, so that not every episode is followed by forgetting."""
     surprise: float = 4.0

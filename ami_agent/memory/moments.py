@@ -110,6 +110,14 @@ class Moments:
         slots = [self._slots[int(id)] for id in moments[:, 0]]
         return (self._fact("success")[slots] == 1) & (moments[:, 1] < self._fact("moments")[slots] - 1)
 
+    def overview(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (n, D) of up to so many moments, evenly over all that are there, and the success (n,) of their
+        episodes: 1, 0 or UNTOLD."""
+        rows = np.flatnonzero(np.repeat(self._fact("there") == 1, self._fact("moments")))
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+        slots = np.searchsorted(self._first.view, rows, side="right") - 1
+        return self.neighbours.vectors[rows], self._fact("success")[slots]
+
     def mask(self, wanted: Wanted) -> np.ndarray | None:
         """(n,) bool over the rows, None if all match."""
         known = (wanted, len(self))
