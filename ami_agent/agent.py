@@ -33,6 +33,7 @@ from ami_agent.world_model.inference import Inference, Precision
 from ami_agent.world_model.latent import LatentModel
 
 SAME = 0.25  # imagined steps from a moment within which it is taken for that moment
+RELIVED = 20_000  # moments of a place that are lived anew after each episode
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class AmiAgent:
             )
         self.skipped = 0  # episodes of the store that are damaged: left out
         self._failures: KeptFailures | None = None  # in the place that stays
+        self._place, self._settled = place, 0  # moments that it was made of
         self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
         self.model = brain.model.to(device).eval()
         latent_model = isinstance(self.model, LatentModel)
@@ -215,6 +217,8 @@ class AmiAgent:
                 self.memory.add(episode_id, known)
             if self._failures is not None:
                 self._failures.keep()
+                if self.ways is not None and self._place is not None and self._settled <= RELIVED:
+                    self._settle(self.ways, self._place, self.store)  # as one that starts again would know it
             if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)
                 for episode_id in gone:
@@ -284,26 +288,28 @@ class AmiAgent:
     def _open_ways(self, task: str | None) -> Ways:
         """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
         is remembered."""
-        environment, size = self.brain.spec.environment, self.brain.spec.senses["desired_goal"][0]
+        size = self.brain.spec.senses["desired_goal"][0]
         ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways, *self._asked())
         if task is not None and self.store is not None:
-            self._failures = KeptFailures(self.store, environment, task, self.brain.encoder_id(), ways.stay())
-            for _, episode in self.store.episodes(environment=environment, task=task):
-                if self._fits(episode):
-                    ways.relive(self._look(episode.observation), episode.observation["achieved_goal"])
-            self.skipped = self.store.skipped
+            self._settle(ways, task, self.store)
         return ways
+
+    def _settle(self, ways: Ways, task: str, store: EpisodeStore) -> None:
+        """Begin the place that stays anew, with all that the store has of it."""
+        environment, self._settled = self.brain.spec.environment, 0
+        self._failures = KeptFailures(store, environment, task, self.brain.encoder_id(), ways.stay())
+        for _, episode in store.episodes(environment=environment, task=task):
+            if self._fits(episode):
+                ways.relive(self._look(episode.observation), episode.observation["achieved_goal"])
+                self._settled += len(episode) + 1
+        self.skipped = max(self.skipped, store.skipped)
 
     def _asked(self) -> tuple[Judge | None, int]:
         """What goals that are no places are judged by, and their size."""
         if self._judge is None:
             return None, 0
         judge = self._judge
-
-        def worth(achieved: np.ndarray, asked: np.ndarray) -> np.ndarray:
-            return judge.compute_reward(achieved, asked, {})
-
-        return worth, judge.spec.senses["desired_goal"][0]
+        return lambda achieved, asked: judge.compute_reward(achieved, asked, {}), judge.spec.senses["desired_goal"][0]
 
     def _embed(self, brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:
         """{sense: (n, *shape)} -> latents (n, D)."""

@@ -257,10 +257,10 @@ def navigator():
     return brain
 
 
-def navigate(brain, store, episodes=2, **options):
+def navigate(brain, store, episodes=2, first=0, **options):
     environment = Environment("ami/MazeNav-v0", 1, options)
     agent = AmiAgent(brain, AgentConfig(plan=False), 0, store, place=environment.task if environment.stays else None)
-    for ended in live(environment, agent, itertools.count()):
+    for ended in live(environment, agent, itertools.count(first)):
         for episode in ended:
             agent.remember(episode)
             episodes -= 1
@@ -284,6 +284,16 @@ def test_a_place_is_remembered_by_another_process_with_the_ways_that_failed(plac
         other.stride = 0.1
         other.model.level.fill_(-10.0)
         assert len(AmiAgent(other, None, 0, store, place=store.read(1).task).ways.place.failures) == 0
+
+
+def test_one_that_starts_again_after_each_episode_goes_the_same_ways(tmp_path, navigator):
+    with EpisodeStore(tmp_path / "one.db") as one, EpisodeStore(tmp_path / "other.db") as other:
+        navigate(navigator, one, 4, **FIXED)
+        for first in range(4):
+            place = navigate(navigator, other, 1, first, **FIXED).ways.place
+        for id in one.ids():
+            np.testing.assert_array_equal(one.read(id).action, other.read(id).action)
+        assert len(place) > 1 and len(place.failures) > 0
 
 
 def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):
