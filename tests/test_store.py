@@ -12,6 +12,7 @@ from ami_agent.memory.capacity import let_go
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.export import export
 from ami_agent.memory.store import EpisodeStore
+from ami_agent.memory.wal import lost_pages
 
 
 def test_a_success_that_is_not_told_is_neither(store):
@@ -148,3 +149,11 @@ def test_a_damaged_page_of_the_list_costs_the_episodes_in_it_alone(store, place,
     Path(place).rename(agent / "memory.sqlite")
     assert cli.main(["memory", "verify", "--home", str(tmp_path / "home")]) == 4
     assert "`ami-agent memory export` saves the episodes that can be read" in capsys.readouterr().out
+
+
+def test_a_page_that_is_neither_in_the_file_nor_in_the_log_is_lost(tmp_path):
+    path = tmp_path / "m.db"
+    path.write_bytes(bytes(3 * 512))
+    frames = b"".join(page.to_bytes(4, "big") + bytes(20 + 512) for page in (2, 5, 7))
+    Path(f"{path}-wal").write_bytes(bytes(32) + frames + bytes(9))  # the last was cut
+    assert lost_pages(path, 7, 512) == [4, 6] and lost_pages(path, 3, 512) == []

@@ -293,7 +293,9 @@ def test_one_that_starts_again_after_each_episode_goes_the_same_ways(tmp_path, n
             place = navigate(navigator, other, 1, first, **FIXED).ways.place
         for id in one.ids():
             np.testing.assert_array_equal(one.read(id).action, other.read(id).action)
-        assert len(place) > 1 and len(place.failures) > 0
+        living, again = place, AmiAgent(navigator, None, 0, other, place=one.read(1).task).ways.place
+        assert len(living) > 1 and len(living.failures) > 0 and living.ways == again.ways
+        np.testing.assert_array_equal(living.places, again.places)
 
 
 def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):

@@ -17,6 +17,7 @@ from typing import Any
 
 from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
 from ami_agent.memory.database import SCHEMA_VERSION, DamagedMemory, named_errors
+from ami_agent.memory.wal import lost_pages, unclean
 
 APPLICATION_ID = 0x414D4945  # "AMIE"
 # Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
@@ -45,6 +46,7 @@ CREATE TABLE note (
 LATER = f"CREATE TABLE tail{SCHEMA.split('CREATE TABLE tail')[1]}"  # tables that came with version 3
 SECOND_SCHEMA = SCHEMA.replace(LATER, "").replace(" task TEXT NOT NULL,\n    checksum", " checksum")
 FIRST_SCHEMA = SECOND_SCHEMA.replace("success INTEGER,", "success INTEGER NOT NULL,")  # every success told
+SMALL = ("episode", "tail", "note")  # tables
 SCHEMAS = {1: FIRST_SCHEMA, 2: SECOND_SCHEMA, 3: SCHEMA}
 
 
@@ -224,12 +226,6 @@ def judge(path: Path) -> None:
         raise DamagedMemory(path, f"the file is cut short: {size} of {expected} bytes")
 
 
-def unclean(path: Path) -> bool:
-    """True if the last writer did not close the memory (or still has it open): part of it is in the log beside it."""
-    wal = Path(f"{path}-wal")
-    return wal.exists() and wal.stat().st_size > 0
-
-
 def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     """Open a judged file; one of an older schema is migrated, unless it is only read.
 
@@ -239,9 +235,12 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     if read_only and not os.access(path.parent, os.W_OK) and not unclean(path):
         uri += "&immutable=1"  # SQLite cannot make its shared-memory file there, and nobody can be writing
     if not read_only and unclean(path):
-        # Looked at read-only: a writer would copy the log into a file that may be damaged.
+        # Looked at read-only: a writer would copy the log into a file that may be damaged. What is large (chunks and
+        # latents) is not read through: it is checked whenever it is used.
         with closing(connect(path, read_only=True)) as probe:
-            faults = quick_check(probe)
+            pages, size = (probe.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+            faults = ["the file is cut short"] if lost_pages(path, pages, size) else []
+            faults += [fault for table in SMALL for fault in quick_check(probe, table)]
         if faults:
             raise DamagedMemory(path, faults[0])
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
@@ -327,10 +326,13 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")  # a flipped bit must reach the checksum, not end in a decoding error
 
 
-def quick_check(db: sqlite3.Connection) -> list[str]:
-    """What SQLite itself finds wrong with the file's structure; it cannot see a flipped bit inside a value."""
+def quick_check(db: sqlite3.Connection, table: str = "") -> list[str]:
+    """What SQLite itself finds wrong with the structure of the file, or of a table, if there is such; it cannot see a
+    flipped bit inside a value."""
     try:
-        found = [text for (text,) in db.execute("PRAGMA quick_check")]
+        if table and not db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone():
+            return []
+        found = [text for (text,) in db.execute("PRAGMA quick_check" + (f"({table})" if table else ""))]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         return [str(error)]
     return [] if found == ["ok"] else found
