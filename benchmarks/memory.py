@@ -270,8 +270,8 @@ def main(moments: int = 1_000_000, rounds: int = 9, json: Path | None = None) ->
         tell(recall_rows(memory, np.concatenate([latents, new]), rounds))
         del latents, new
         tell(size_rows(store, memory.path.stat().st_size / written))
-        tell(killed_rows(store.path))
         tell(growing_rows(store, memory, life))
+        tell(killed_rows(store.path))
         tell(replay_rows(store, rounds))
         tell(picture_rows(Path(name), rounds))
         tell(journal_rows(Path(name)))
