@@ -3,6 +3,8 @@
 import numpy as np
 from episodes import make
 
+from ami_agent.memory.failures import KeptFailures
+from ami_agent.memory.landmarks import Landmarks
 from ami_agent.memory.notes import read_note, write_note
 from ami_agent.memory.store import EpisodeStore
 
@@ -31,3 +33,24 @@ def test_episodes_are_found_by_their_task(store):
         store.append(make(seed, task=task))
     assert store.ids(task='{"size": 8}') == [2] and store.ids(task="") == [1, 3]
     assert store.read(2).task == '{"size": 8}' and store.verify() == []
+
+
+def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):
+    def lives():
+        place = Landmarks(lambda senses, goals: np.ones(len(goals)), 2, 0.1, 0.3)
+        return place, KeptFailures(store, "e", "t", "alpha", place)
+
+    def rows(*starts):
+        return np.array([[start, 0.0, 1.0, 1.0] for start in starts])
+
+    first, kept = lives()
+    first.failures = rows(1.0, 2.0)
+    kept.keep()
+    (one, kept), (other, beside) = lives(), lives()
+    assert one.failures.tolist() == other.failures.tolist() == rows(1.0, 2.0).tolist()
+    one.failures, other.failures = rows(1.0, 2.0, 3.0), rows(2.0, 4.0)  # one failed in 3; the other in 4, and went 1
+    kept.keep()
+    beside.keep()
+    assert other.failures.tolist() == lives()[0].failures.tolist() == rows(2.0, 3.0, 4.0).tolist()
+    kept.keep()  # nothing new of its own: it learns of the others' when it has
+    assert one.failures.tolist() == rows(1.0, 2.0, 3.0).tolist()

@@ -13,7 +13,6 @@ from ami_agent.evaluation.place_map import place_map
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.live import live
 from ami_agent.learning.student import Student, StudyConfig
-from ami_agent.memory.failures import KeptFailures
 from ami_agent.memory.landmarks import Landmarks, directions
 from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
@@ -296,27 +295,6 @@ def test_one_that_starts_again_after_each_episode_goes_the_same_ways(tmp_path, n
         living, again = place, AmiAgent(navigator, None, 0, other, place=one.read(1).task).ways.place
         assert len(living) > 1 and len(living.failures) > 0 and living.ways == again.ways
         np.testing.assert_array_equal(living.places, again.places)
-
-
-def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):
-    def lives():
-        place = Landmarks(lambda senses, goals: np.ones(len(goals)), 2, 0.1, 0.3)
-        return place, KeptFailures(store, "e", "t", "alpha", place)
-
-    def rows(*starts):
-        return np.array([[start, 0.0, 1.0, 1.0] for start in starts])
-
-    first, kept = lives()
-    first.failures = rows(1.0, 2.0)
-    kept.keep()
-    (one, kept), (other, beside) = lives(), lives()
-    assert one.failures.tolist() == other.failures.tolist() == rows(1.0, 2.0).tolist()
-    one.failures, other.failures = rows(1.0, 2.0, 3.0), rows(2.0, 4.0)  # one failed in 3; the other in 4, and went 1
-    kept.keep()
-    beside.keep()
-    assert other.failures.tolist() == lives()[0].failures.tolist() == rows(2.0, 3.0, 4.0).tolist()
-    kept.keep()  # nothing new of its own: it learns of the others' when it has
-    assert one.failures.tolist() == rows(1.0, 2.0, 3.0).tolist()
 
 
 def test_damaged_episodes_of_a_place_are_counted(place, navigator):
