@@ -81,11 +81,10 @@ class AmiAgent:
             its capacity, but not while the background is at work in it.
         place: the task in which episodes are lived, if its place is the same in all of them: what is remembered of it
             shows the way. None where each episode may have a place of its own.
-        begun: episodes that were begun before, in each world: its planner draws on from there, so that one that goes on
-            where another ended plans as that would have.
         environment: where it lives. A brain that has learned to get to places, in an environment where goals are
             something else, needs it: what is asked for is sought where it was seen, as the environment judges that.
         device: where it thinks.
+        begun: episodes begun before, in each world: one that goes on from there plans as if it had lived them.
     """
 
     def __init__(
@@ -111,7 +110,8 @@ class AmiAgent:
         self.skipped = 0  # episodes of the store that are damaged: left out
         self._failures: KeptFailures | None = None  # in the place that stays
         self._place, self._settled = place, 0  # moments that it was made of
-        self.ways = self._open_ways(place) if self.config.ways.use and brain.finds_ways else None
+        self.ways = self._open_ways() if self.config.ways.use and brain.finds_ways else None
+        self._settle()
         self.model = brain.model.to(device).eval()
         latent_model = isinstance(self.model, LatentModel)
         self.inference = Inference(self.model, self.config.precision) if latent_model else None
@@ -217,8 +217,8 @@ class AmiAgent:
                 self.memory.add(episode_id, known)
             if self._failures is not None:
                 self._failures.keep()
-                if self.ways is not None and self._place is not None and self._settled <= RELIVED:
-                    self._settle(self.ways, self._place, self.store)  # as one that starts again would know it
+                if self._settled <= RELIVED:
+                    self._settle()  # as one that starts again would know it
             if self.background is None and (gone := forget(self.store, self.config.forgetting)):
                 self.forgotten += len(gone)
                 for episode_id in gone:
@@ -229,13 +229,16 @@ class AmiAgent:
     @torch.no_grad()
     def look_back(self, episode: Episode) -> Episode:
         """The episode with its latents, and with its surprise."""
-        seen = self.brain.perceive(self._look(episode.observation)).cpu().numpy()
-        surprise = self.surprise(episode.observation, episode.action, episode.reward)
-        return replace(episode, latent=seen, encoder=self.brain.encoder_id(), surprise=surprise)
+        seen, surprise = self._foreseen(episode.observation, episode.action)
+        return replace(episode, latent=seen.cpu().numpy(), encoder=self.brain.encoder_id(), surprise=surprise)
 
     @torch.no_grad()
     def surprise(self, observation: dict[str, np.ndarray], action: np.ndarray, reward: np.ndarray) -> np.ndarray:
         """{sense: (T+1, ..., *shape)}, actions (T, ..., A) -> how far off each next latent was, root mean square."""
+        return self._foreseen(observation, action)[1]
+
+    def _foreseen(self, observation: dict[str, np.ndarray], action: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Latents (T+1, ..., D), and the `surprise` (T, ...) of the steps between."""
         moments = self._look(observation)
         seen = self.brain.perceive(moments)
         following = seen[1:]
@@ -243,7 +246,7 @@ class AmiAgent:
             later = {name: value[1:] for name, value in moments.items()}
             following = self.brain.perceive({**later, "desired_goal": moments["achieved_goal"][:-1]})
         missed = self.model.predict(seen[:-1], torch.from_numpy(action).to(seen.device)) - following
-        return np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
+        return seen, np.sqrt(np.square(missed.cpu().numpy()).mean(-1))
 
     def _open_memory(self, store: EpisodeStore) -> EpisodicMemory:
         """The memory of this environment. What this encoder has not seen yet is embedded first; where that is much, in
@@ -280,22 +283,20 @@ class AmiAgent:
     @staticmethod
     def _switch(store: EpisodeStore, memory: EpisodicMemory) -> None:
         """Let go of the latents of encoders that are no more, now that this one has seen all: in one transaction. Those
-        of a shared store may be others'.
-        """
+        of a shared store may be others'."""
         if not (store.read_only or store.shared):
             store.drop_latents([memory.encoder], memory.environment)
 
-    def _open_ways(self, task: str | None) -> Ways:
-        """Ways over places never seen or, with memory and a task whose place stays the same, over the one place that
-        is remembered."""
+    def _open_ways(self) -> Ways:
+        """Ways over places never seen."""
         size = self.brain.spec.senses["desired_goal"][0]
-        ways = Ways(self.brain.costs, size, self.brain.stride, self.config.ways, *self._asked())
-        if task is not None and self.store is not None:
-            self._settle(ways, task, self.store)
-        return ways
+        return Ways(self.brain.costs, size, self.brain.stride, self.config.ways, *self._asked())
 
-    def _settle(self, ways: Ways, task: str, store: EpisodeStore) -> None:
-        """Begin the place that stays anew, with all that the store has of it."""
+    def _settle(self) -> None:
+        """With memory, and a task whose place stays the same: begin that place anew, with all that is remembered."""
+        ways, task, store = self.ways, self._place, self.store
+        if ways is None or task is None or store is None:
+            return
         environment, self._settled = self.brain.spec.environment, 0
         self._failures = KeptFailures(store, environment, task, self.brain.encoder_id(), ways.stay())
         for _, episode in store.episodes(environment=environment, task=task):
@@ -306,9 +307,8 @@ class AmiAgent:
 
     def _asked(self) -> tuple[Judge | None, int]:
         """What goals that are no places are judged by, and their size."""
-        if self._judge is None:
+        if (judge := self._judge) is None:
             return None, 0
-        judge = self._judge
         return lambda achieved, asked: judge.compute_reward(achieved, asked, {}), judge.spec.senses["desired_goal"][0]
 
     def _embed(self, brain: Brain, senses: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Perceiving in a benchmark: what surprises an agent is asked in pairs of twins, of whoever can tell."""
 
-from dataclasses import replace
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -94,7 +92,7 @@ def test_a_piece_is_asked_what_surprises_it(tmp_path, monkeypatch, capsys):
         piece = results.read(made.path(agent, PUSH, 0))
         assert piece.task.name == "ami/Push-v0 violations" and 0 <= piece.value() <= 1
         assert piece.score() == pytest.approx(2 * piece.value() - 1)
-    again = here(replace(plan(tmp_path / "again"), cpu_seconds=1e-3), "noop", PUSH)
+    again = here(plan(tmp_path / "again", cpu_seconds=1e-3), "noop", PUSH)
     assert timeless(again["points"]) == timeless(here(plan(tmp_path / "third"), "noop", PUSH)["points"])
     assert not runner.to_do(plan(tmp_path), ["random", "oracle"], [PUSH], [0]).left
     assert (

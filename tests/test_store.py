@@ -142,6 +142,8 @@ def test_a_damaged_page_of_the_list_costs_the_episodes_in_it_alone(store, place,
         left = again.ids()
         assert 300 < len(left) < 400 and all(again.read(id).seed == id - 1 for id in left) and again.verify()
         assert again.ids(success=True) == [id for id in left if (id - 1) % 3 == 0]
+        with pytest.raises(DamagedMemory):
+            again.ids(environment="none that is left")
         told, left_out = export(again, tmp_path / "out")
         assert sum(told.values()) == len(left) and left_out == 0
     agent = tmp_path / "home" / "agents" / "default"

@@ -184,11 +184,12 @@ def compared(
 
 
 def twins(environment: Environment, seeds: range, lives: Lives, onset: np.ndarray) -> Iterator[Twins]:
-    """For each violation: the episodes of these seeds with the actions of `lives`, with and without it at the onsets
-    (n,)."""
+    """For each violation: `lives`, which are of these seeds, and their actions again with it at the onsets (n,)."""
     for violation, event in VIOLATIONS.items():
-        action = let_go(lives.action, onset) if (environment.id, violation) in RELEASED else lives.action
-        impossible, possible = (relived(environment, seeds, action, onset, what) for what in (event, None))
+        possible = lives
+        if (environment.id, violation) in RELEASED:
+            possible = relived(environment, seeds, let_go(lives.action, onset), onset)
+        impossible = relived(environment, seeds, possible.action, onset, event)
         yield Twins(violation, impossible, possible, onset, *compared(impossible, possible, onset, AFTER, SEEN))
 
 

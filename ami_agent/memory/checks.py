@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ami_agent.memory.database import DamagedMemory
@@ -53,13 +54,9 @@ def listed(store: EpisodeStore) -> bool:
 
 def left_of(store: EpisodeStore, where: str, values: Sequence[Any]) -> list[int]:
     """Ascending ids of the episodes that match, each looked up by itself: those that stand in damaged pages are passed
-    over. Raises DamagedMemory if that shows none."""
-    found = []
+    over."""
+    found: list[tuple] = []
     for (episode_id,) in store.rows("SELECT DISTINCT episode FROM chunk ORDER BY 1"):
-        try:
+        with suppress(DamagedMemory):
             found += store.rows(f"SELECT id FROM episode WHERE id = ? AND {where}", episode_id, *values)
-        except DamagedMemory as error:
-            damage = error
-    if not found:
-        raise damage
     return [row[0] for row in found]

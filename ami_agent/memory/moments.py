@@ -91,7 +91,7 @@ class Moments:
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """rows (...) -> (..., 2) int64: episode id and t."""
-        slots = np.searchsorted(self._first.view, rows, side="right") - 1
+        slots = self._slots_of(rows)
         return np.stack([self._fact("id")[slots], rows - self._first.view[slots]], axis=-1)
 
     def continuation(self, moments: np.ndarray, horizon: int) -> np.ndarray:
@@ -115,8 +115,7 @@ class Moments:
         episodes: 1, 0 or UNTOLD."""
         rows = np.flatnonzero(np.repeat(self._fact("there") == 1, self._fact("moments")))
         rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-        slots = np.searchsorted(self._first.view, rows, side="right") - 1
-        return self.neighbours.vectors[rows], self._fact("success")[slots]
+        return self.neighbours.vectors[rows], self._fact("success")[self._slots_of(rows)]
 
     def mask(self, wanted: Wanted) -> np.ndarray | None:
         """(n,) bool over the rows, None if all match."""
@@ -165,6 +164,10 @@ class Moments:
         untold = np.logical_and.reduce([success == UNTOLD, *among])
         middle = np.median(returns[untold]) if untold.any() else np.inf
         return (success == 1) | (untold & (returns >= middle))
+
+    def _slots_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which episode each of rows (...) is of."""
+        return np.searchsorted(self._first.view, rows, side="right") - 1
 
     def _fact(self, name: str) -> np.ndarray:
         return self._facts.view[:, FACTS.index(name)]

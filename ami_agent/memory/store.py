@@ -181,7 +181,9 @@ class EpisodeStore:
         try:
             return [row[0] for row in self.rows(f"SELECT id FROM episode WHERE {where} ORDER BY id", *values)]
         except DamagedMemory:
-            return left_of(self, where, values)
+            if found := left_of(self, where, values):
+                return found
+            raise
 
     def matching(self, **filters: Any) -> tuple[str, list[Any]]:
         """A condition on episodes, by the names of FILTERS as far as they are not None, and its values."""
