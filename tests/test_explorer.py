@@ -9,8 +9,9 @@ import torch
 
 from ami_agent.agent import AmiAgent
 from ami_agent.brain import Brain, BrainConfig
+from ami_agent.learning.drive import Curiosity
 from ami_agent.learning.explorer import LONGEST, MOST_NOISE, Explorer, Turns, held, pink
-from ami_agent.learning.learner import Learner
+from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.perception.encoder import EncoderConfig
@@ -85,18 +86,20 @@ class Says:
     """An agent whose actions are all the same."""
 
     def __init__(self, what):
-        self.what, self.begun = what, 0
+        self.what, self.begun, self.acted = what, 0, 0
 
     def reset(self, done):
         self.begun += int(done.sum())
 
     def act(self, observation):
+        self.acted += 1
         return np.full((len(observation["observation"]), 2), self.what, np.float32)
 
 
 def test_turns_are_taken_by_episode():
     agents = [Says(0), Says(1)]
-    turns = Turns(agents, np.random.default_rng(0))
+    numbers = np.random.default_rng(0)
+    turns = Turns(agents, lambda n: numbers.integers(2, size=n))
     turns.reset(np.ones(1000, bool))
     seen = {"observation": np.zeros((1000, 3), np.float32)}
     first = turns.act(seen)
@@ -105,6 +108,14 @@ def test_turns_are_taken_by_episode():
     later = turns.act(seen)
     assert (later[500:] == first[500:]).all() and 0.4 < (later[:500] == first[:500]).mean() < 0.6
     assert [agent.begun for agent in agents] == [1500, 1500]
+
+
+def test_who_has_no_turn_does_not_think():
+    agents = [Says(0), Says(1)]
+    turns = Turns(agents, lambda n: np.ones(n, int))
+    turns.reset(np.ones(3, bool))
+    assert turns.act({"observation": np.zeros((3, 3), np.float32)}).all()
+    assert [agent.acted for agent in agents] == [0, 1] and [agent.begun for agent in agents] == [3, 3]
 
 
 def lived(rewards, terminated=False, goals=False, updates=1):
@@ -124,6 +135,20 @@ def test_actions_stay_random_until_something_was_better_than_something_else():
     assert not lived([0, 0, 1]).knows_nothing
     assert not lived([-1, -1], terminated=True).knows_nothing  # that it ended tells something
     assert not lived([-1, -1], goals=True).knows_nothing  # hindsight tells something
+
+
+def test_curiosity_is_rewarded_for_what_is_unlike_the_rest():
+    senses, student = np.zeros((5001, 3), np.float32), lived([0])
+    senses[40:400] = [0, 1, 0]
+    senses[700] = [0, 3, 0]  # once only
+    replay, action = Replay(10_000), np.zeros((5000, 2), np.float32)
+    replay.add(1, Episode("x", {"observation": senses}, action, np.zeros(5000), False, True, None))
+    curious = Curiosity(student.brain, replay, 0, StudyConfig(batch=8), LearnerConfig())
+    curious.seed(0)
+    assert curious.knows_nothing
+    curious.study(4)
+    reward = curious.read(np.array([[1, 10], [1, 50], [1, 699]]), 1).reward[:, 0]
+    assert reward[0] == reward[1] == 0 and reward[2] > 1 and not curious.knows_nothing
 
 
 @pytest.mark.parametrize("scale", [0.01, 50.0])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ from ami_agent.learning.live import live
 from ami_agent.learning.student import StudyConfig
 from ami_agent.learning.train import TrainConfig, train, training_seeds
 from ami_agent.memory.lock import HomeLock
+from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig
 from ami_agent.perception.encoder import EncoderConfig
+from ami_agent.protocols import Spec
 from ami_agent.runs import Run
 from ami_agent.signals import Stop
 from ami_agent.world_model.latent import ModelConfig
@@ -68,6 +71,42 @@ def test_going_on_from_between_two_checkpoints_is_the_same_too(tmp_path):
     learn(tmp_path / "parts", 1000)
     rest, _ = learn(tmp_path / "parts", 1600)
     assert same(learn(tmp_path / "whole", 1600)[0], rest)
+
+
+class Barren:
+    """A world without reward, in which one gets to the right or to the left."""
+
+    n, id, task, tells_success, void = 2, "barren", "barren", False, 0
+    spec = Spec("barren", {"observation": (1,)}, 1, False, 25)
+
+    def reset(self, mask, seeds):
+        self.at = np.where(mask, 0.0, getattr(self, "at", 0.0)).astype(np.float32)
+        self.left = np.where(mask, 25, getattr(self, "left", 25))
+        return {"observation": self.at[:, None].copy()}
+
+    def step(self, action):
+        self.at, self.left = self.at + 0.1 * action[:, 0].astype(np.float32), self.left - 1
+        over, no = self.left <= 0, np.zeros(2, bool)
+        told = {"physics_error": no, "success": no}
+        return {"observation": self.at[:, None].copy()}, np.zeros(2, np.float32), no, over, told
+
+
+def roam(folder, *until, curious=True):
+    """Learn where nothing is rewarded, in so many calls; the brain, and how far each episode got."""
+    config = TrainConfig(worlds=2, warmup=1, segment=500, study=StudyConfig(batch=32), curious=curious)
+    run = Run.create(folder, "train", "barren", "ami", 0, config)
+    for steps in until:
+        brain, _ = train(Barren(), run, 0, replace(config, steps=steps), SMALL, Stop())
+    with EpisodeStore(run.folder / "experience.sqlite") as store:
+        return brain, [np.abs(episode.observation["observation"]).max() for _, episode in store.episodes()]
+
+
+def test_where_nothing_is_rewarded_curiosity_gets_further_than_chance_and_goes_on_as_if_it_had_not_stopped(tmp_path):
+    brain, far = roam(tmp_path / "a", 1_000)
+    again, too = roam(tmp_path / "b", 500, 1_000)
+    _, chance = roam(tmp_path / "c", 1_000, curious=False)
+    assert same(brain, again) and far == too
+    assert np.mean(far[-10:]) > 2 * np.mean(chance[-10:])
 
 
 def test_long_episodes_are_learned_from_although_segments_are_short(tmp_path):

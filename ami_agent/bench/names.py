@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 OURS = "ours"
-PARTS = ("no-planner", "no-ways", "no-prediction", "no-inverse", "one-step", "half-updates")  # see `bench.ours`
+PARTS = (  # see `bench.ours`
+    "no-planner", "no-ways", "no-prediction", "no-inverse", "no-curiosity", "three-steps", "half-updates"
+)  # fmt: skip
 FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
 SB3 = ("sac", "ppo", "td3", "sac-her")
 NAMES = {"sac": "SB3 SAC", "ppo": "SB3 PPO", "td3": "SB3 TD3", "sac-her": "SB3 SAC + HER"}

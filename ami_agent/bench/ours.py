@@ -33,7 +33,7 @@ class Ours:
 def ours(task: Task) -> Ours:
     """The same for all tasks: one world, a twentieth of the steps is warm-up, and as many updates an env step."""
     config = Ours(TrainConfig(worlds=1, warmup=task.steps // 20, plan=True))
-    return _studies(config, ratio=UPDATES * task.repeat)
+    return _studies(config, ratio=UPDATES * task.repeat, window=1)
 
 
 PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
@@ -44,7 +44,8 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
     ),
     "ours-no-prediction": lambda config: _modelled(config, consistency=0.0),
     "ours-no-inverse": lambda config: _modelled(config, inverse=0.0),
-    "ours-one-step": lambda config: _studies(config, window=1),
+    "ours-no-curiosity": lambda config: _trained(config, curious=False),
+    "ours-three-steps": lambda config: _studies(config, window=3),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }
 

@@ -1,17 +1,21 @@
-"""A drive to make things happen: where nobody rewards, seek what changes most of what can be achieved."""
+"""What an agent is driven by where nobody rewards: to make things happen, or to see what it has not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ami_agent.brain import Brain
 from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.protocols import Batch
+
+KNOWN, NEAREST = 1024, 8  # remembered moments that a moment is held against, and how many of the nearest count
 
 
 class Drive(Student):
@@ -32,7 +36,28 @@ class Drive(Student):
         return self.brain.updates == 0
 
     def read(self, moments: np.ndarray, steps: int) -> Batch:
-        """Windows with the drive's own rewards, (B, T) in the units of what is achieved; nothing ever ends."""
+        """Windows with the drive's own rewards, (B, T); nothing ever ends."""
         batch = self.replay.read(moments, steps)
-        moved = torch.linalg.vector_norm(batch.observation["achieved_goal"].diff(dim=1), dim=-1)
-        return replace(batch, reward=moved, terminated=torch.zeros_like(batch.terminated))
+        return replace(batch, reward=self._reward(batch), terminated=torch.zeros_like(batch.terminated))
+
+    def _reward(self, batch: Batch) -> Tensor:
+        """In the units of what is achieved."""
+        return torch.linalg.vector_norm(batch.observation["achieved_goal"].diff(dim=1), dim=-1)
+
+
+class Curiosity(Drive):
+    """Its reward is how far what a step leads to is from what is remembered: the mean distance to the nearest of
+    randomly drawn moments, senses in units of their spread (after Liu, Abbeel 2021, who maximise entropy so).
+    """
+
+    def _reward(self, batch: Batch) -> Tensor:
+        scaled: Callable[..., Tensor] = self.brain.model.encoder.scaled  # type: ignore[assignment, union-attr]
+        known = scaled(self.replay.read(self.replay.sample(KNOWN, self._numbers), 1).observation)[:, 0]
+        came = scaled(batch.observation)[:, 1:]
+        nearest = torch.cdist(came.flatten(0, 1), known).topk(NEAREST, largest=False).values
+        return nearest.mean(-1).view(came.shape[:2])
+
+    def _fit_scales(self) -> None:
+        super()._fit_scales()
+        if self.brain.updates == 0:  # its rewards were in units that have only now been set
+            super()._fit_scales()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -74,21 +74,26 @@ class Explorer:
 
 
 class Turns:
-    """Agents that take turns: each episode is lived by one of them, drawn."""
+    """Agents that take turns: each episode is lived by one of them.
 
-    def __init__(self, agents: Sequence[Agent], generator: np.random.Generator) -> None:
-        self._agents, self._generator, self._turn = agents, generator, np.zeros(0, np.int64)
+    Args:
+        choose: n -> (n,) int, who lives each of n episodes that begin.
+    """
+
+    def __init__(self, agents: Sequence[Agent], choose: Callable[[int], np.ndarray]) -> None:
+        self._agents, self._choose, self._turn = agents, choose, np.zeros(0, np.int64)
 
     def reset(self, done: np.ndarray) -> None:
         if len(self._turn) != len(done):
             self._turn = np.zeros(len(done), np.int64)
-        self._turn[done] = self._generator.integers(len(self._agents), size=int(done.sum()))
+        self._turn[done] = self._choose(int(done.sum()))
         for agent in self._agents:
             agent.reset(done)
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        actions = np.stack([agent.act(observation) for agent in self._agents])
-        return actions[self._turn, np.arange(len(self._turn))]
+        """By those whose turn it is in any world: the others need not think."""
+        acted = {int(i): self._agents[i].act(observation) for i in np.unique(self._turn)}
+        return np.stack([acted[int(turn)][world] for world, turn in enumerate(self._turn)])
 
 
 def held(generator: np.random.Generator, episodes: int, steps: int, size: int) -> np.ndarray:

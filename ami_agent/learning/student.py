@@ -61,8 +61,12 @@ class Student:
     def knows_nothing(self) -> bool:
         """Whether nothing was learned yet, or nothing that was lived is better than anything else: not even in
         hindsight, for other goals."""
-        hindsight = self.brain.spec.goals and self.config.hindsight > 0
-        return self.brain.updates == 0 or (not hindsight and self.replay.indifferent)
+        return self.brain.updates == 0 or (not self.relabels and self.replay.indifferent)
+
+    @property
+    def relabels(self) -> bool:
+        """Whether it learns from goals that were reached by chance."""
+        return self.brain.spec.goals and self.config.hindsight > 0
 
     def take(self, episode_id: int, episode: Episode) -> None:
         """Add an episode of the store to what is learned from."""
@@ -127,7 +131,7 @@ class Student:
         """Replay windows, a share of them with a goal that was reached later."""
         moments = self.replay.sample(self.config.batch, self._numbers, self.config.moved)
         batch = self.read(moments, self.config.window)
-        if self.rewards is None or not self.brain.spec.goals or not self.config.hindsight:
+        if self.rewards is None or not self.relabels:
             return batch
         goals = self.replay.future(moments, self._numbers, "achieved_goal")
         chosen = torch.from_numpy(self._numbers.random(len(moments)) < self.config.hindsight)

@@ -23,7 +23,7 @@ from ami_agent.configs import build
 from ami_agent.console import progress
 from ami_agent.environment import Environment
 from ami_agent.errors import ArtefactError, UsageError, check_ranges
-from ami_agent.learning.drive import Drive
+from ami_agent.learning.drive import Curiosity, Drive
 from ami_agent.learning.explorer import Explorer, Turns
 from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.live import World, live
@@ -47,8 +47,8 @@ class TrainConfig:
     worlds: int = 16
     """Worlds lived in at once."""
     warmup: int = 2_000
-    """Env steps with random actions before learning begins, at least a whole episode in each world; actions stay random
-    for as long as every reward is the same."""
+    """Env steps with random actions before learning begins, at least a whole episode in each world; with --no-curious,
+    actions stay random for as long as every reward is the same."""
     segment: int = 10_000
     """Env steps between checkpoints; at least two whole episodes in each world."""
     reward: bool = True
@@ -59,6 +59,8 @@ class TrainConfig:
     plan: bool = False
     """Plan while gathering experience, in place of drawing from the policy prior: better data for more time."""
     planner: CEMConfig = field(default_factory=CEMConfig)
+    curious: bool = True
+    """While every reward is the same, and no goal is set by hindsight, seek what is unlike all that was lived."""
     study: StudyConfig = field(default_factory=StudyConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
@@ -125,6 +127,8 @@ class Training:
         self.students = {"": self.student}  # by what the names of their tensors begin with
         if type(self.world) is OwnGoals:
             self.students["drive/"] = Drive(brain, replay, seed, config.study, config.learner)
+        elif config.curious and not self.student.relabels:
+            self.students["curiosity/"] = Curiosity(brain, replay, seed, config.study, config.learner)
         self.stride = environment.n * brain.spec.action_repeat  # env steps that a decision in all worlds takes
         self.warmup = max(config.warmup, (brain.spec.max_episode_steps + 1) * self.stride)
 
@@ -132,14 +136,16 @@ class Training:
         """Go back to the run's last checkpoint. Raises ArtefactError if there is none that can be read."""
         tensors, meta = checkpoints.load(self.run.folder / "checkpoints")
         students, replay = meta.get("students", {"": meta}), Replay.restore(self.store, meta["replay"])
-        if set(students) != set(self.students) or build(Spec, meta["spec"]) != self.brain.spec:
+        others = set(students) ^ set(self.students)
+        if not others <= {"curiosity/"} or build(Spec, meta["spec"]) != self.brain.spec:
             raise ArtefactError(
                 f"the checkpoints of {self.run.folder} were made by an ami-agent that learned otherwise"
             )
         for name, student in self.students.items():
-            own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
-            student.load(own, students[name])
             student.replay = replay
+            if name in students:
+                own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+                student.load(own, students[name])
         self.brain.steps, self.environment.void = int(meta["steps"]), int(meta.get("void", 0))
         self.brain.stride = float(meta.get("stride", 0.0))
 
@@ -162,8 +168,9 @@ class Training:
         tensors: dict[str, Tensor] = {}
         students: dict[str, Any] = {}
         for name, student in self.students.items():
-            own, students[name] = student.state()
-            tensors |= {f"{name}{key}": value for key, value in own.items()}
+            if student is self.student or student.brain.updates:
+                own, students[name] = student.state()
+                tensors |= {f"{name}{key}": value for key, value in own.items()}
         meta = {
             **self.brain.meta(),
             "replay": self.student.replay.state(),
@@ -178,12 +185,24 @@ class Training:
         seed = int(numbers.integers(2**31))
         return Explorer(brain, numbers, AmiAgent(brain, mind, seed) if self.config.plan else None)
 
+    def _turns(self, numbers: np.random.Generator) -> Callable[[int], np.ndarray]:
+        """Which student lives each of n episodes that begin: the drive every other, curiosity all while it is awake."""
+        if "drive/" in self.students:
+            return lambda n: numbers.integers(2, size=n)
+        return lambda n: np.full(n, int(self._curious))
+
+    @property
+    def _curious(self) -> bool:
+        """Whether curiosity is awake: nothing that was lived is better than anything else."""
+        return "curiosity/" in self.students and self.student.replay.indifferent
+
     def _study(self, decisions: int, explorers: list[Explorer]) -> dict[str, float]:
         """The losses of all students, once there is something to learn from."""
         ready = self.brain.steps >= self.warmup and len(self.student.replay)  # all episodes so far may have been void
         losses: dict[str, float] = {}
         for explorer, (name, student) in zip(explorers, self.students.items(), strict=True):
-            told = student.study(decisions) if ready else {}
+            awake = self._curious or not isinstance(student, Curiosity)
+            told = student.study(decisions) if ready and awake else {}
             losses |= {f"{name}{kind}": loss for kind, loss in told.items()}
             explorer.random = student.knows_nothing
         return losses
@@ -191,11 +210,13 @@ class Training:
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
-        for stream, student in zip((0, 3), self.students.values(), strict=False):  # 1 and 2 are used below
+        for stream, student in zip((0, 3), self.students.values(), strict=False):  # 1, 2, 4 and 5 are used below
             student.seed(*key, stream)
-        numbers = np.random.default_rng([*key, 1])
-        explorers = [self._explorer(student.brain, numbers) for student in self.students.values()]
-        actor = Turns(explorers, numbers) if len(explorers) > 1 else explorers[0]
+        explorers = [
+            self._explorer(student.brain, np.random.default_rng([*key, stream]))
+            for stream, student in zip((1, 4), self.students.values(), strict=False)
+        ]
+        actor = Turns(explorers, self._turns(np.random.default_rng([*key, 5])))
         self._study(0, explorers)
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}

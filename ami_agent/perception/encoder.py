@@ -128,6 +128,12 @@ class SenseEncoder(nn.Module):
         parts = [self.first[layer](self.normalise[layer](sense)) for sense, layer in there]
         return self.trunk(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
+    def scaled(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Senses side by side, each entry in units of its spread, (..., N)."""
+        senses = self._taken_in(observation)
+        parts = [self.normalise[layer](senses[name]) for name, layer in self.layers.items() if name in senses]
+        return torch.cat(parts, -1)
+
     def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         senses = with_goal_offset(observation)
         if self.relative and "observation" in senses:
