@@ -33,7 +33,7 @@ class Ours:
 def ours(task: Task) -> Ours:
     """The same for all tasks: one world, a twentieth of the steps is warm-up, and as many updates an env step."""
     config = Ours(TrainConfig(worlds=1, warmup=task.steps // 20, plan=True))
-    return _studies(config, ratio=UPDATES * task.repeat, window=1)
+    return _studies(config, ratio=UPDATES * task.repeat)
 
 
 PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
