@@ -19,6 +19,7 @@ from ami_agent.cost.objectives import Return
 from ami_agent.environment import Environment
 from ami_agent.learning.learner import Learner
 from ami_agent.learning.live import live
+from ami_agent.learning.student import StudyConfig
 from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.planning.cem import CEMConfig
 from ami_agent.protocols import Batch
@@ -139,11 +140,13 @@ def cuda_rows(rounds: int) -> Iterator[Row]:
 
 
 def update_rows(rounds: int) -> Iterator[Row]:
-    """An update of the shipped brain from 256 windows of 3 steps, over the same losses' gradients alone."""
+    """An update of the shipped brain as it learns by default, over the same losses' gradients alone."""
     brain = Brain.load(shipped_path(PUSH))
     senses, actions, model = brain.spec.senses, brain.spec.action_size, brain.model
-    observation = {name: torch.rand(256, 4, *shape) for name, shape in senses.items()}
-    batch = Batch(observation, torch.rand(256, 3, actions), torch.rand(256, 3), torch.zeros(256, 3), torch.ones(256, 3))
+    n, steps = StudyConfig.batch, StudyConfig.window
+    observation = {name: torch.rand(n, steps + 1, *shape) for name, shape in senses.items()}
+    reward, no = torch.rand(n, steps), torch.zeros(n, steps)
+    batch = Batch(observation, torch.rand(n, steps, actions), reward, no, torch.ones(n, steps))
     learner, generator = Learner(brain), torch.Generator().manual_seed(0)
     policy = list(model.policy.parameters())
     apart = {id(weight) for weight in (*policy, *model.targets.parameters())}
@@ -158,7 +161,7 @@ def update_rows(rounds: int) -> Iterator[Row]:
             )
 
     times = turns({"update": lambda: learner.update(batch, generator), "gradients": gradients}, rounds, TURN)
-    yield row("update, 256 windows of 3 steps", [1e3 * value for value in times["update"]], "CPU-ms")
+    yield row(f"update, windows x steps {n} x {steps}", [1e3 * value for value in times["update"]], "CPU-ms")
     yield row("update / its gradients", ratios(times, "update", "gradients"), "x")
 
 
