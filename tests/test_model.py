@@ -227,9 +227,8 @@ def test_the_same_seed_gives_the_same_brain():
     assert one.encoder_id() == two.encoder_id() != other.encoder_id()
 
 
-def test_discount_looks_a_fifth_of_an_episode_ahead_and_a_third_for_goals():
-    assert discount_for(200, False) == pytest.approx(0.975) and discount_for(200, True) == pytest.approx(0.985)
-    assert discount_for(50, False) == 0.95 and discount_for(10**6, True) == 0.995
+def test_discount_looks_a_third_of_an_episode_ahead():
+    assert discount_for(50) == 0.95 and discount_for(200) == pytest.approx(0.985) and discount_for(10**6) == 0.995
 
 
 def test_what_is_followed_passes_over_what_is_no_number():
