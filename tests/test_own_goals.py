@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ami_agent.brain import Brain, BrainConfig
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.learning.drive import Drive
+from ami_agent.learning.hindsight import relabel
 from ami_agent.learning.learner import LearnerConfig
 from ami_agent.learning.own_goals import OwnGoals
 from ami_agent.learning.student import StudyConfig
@@ -25,17 +27,28 @@ def remembered(places):
     return replay
 
 
-def test_goals_are_places_that_were_achieved_and_rewards_are_the_distances_to_them():
+def test_goals_are_places_that_were_achieved_and_rewards_are_how_much_nearer_they_came():
     places = np.random.default_rng(0).uniform(-1, 1, (6, 2))
     world = OwnGoals(Environment("ami/Push-v0", 3), lambda: remembered(places))
     seen = world.reset(np.ones(3, bool), [1, 2, 3])
     assert all(np.isclose(places[:-1], goal).all(1).any() for goal in seen["desired_goal"])
-    seen, reward, terminated, truncated, _ = world.step(np.zeros((3, 5), np.float32))
-    away = np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"], axis=1)
-    assert reward == pytest.approx(-away) and not terminated.any() and not truncated.any()
+    away = [np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"], axis=1)]
+    nearer = np.zeros(3)
+    for _ in range(5):
+        seen, reward, terminated, truncated, _ = world.step(np.full((3, 5), -1, np.float32))
+        away.append(np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"], axis=1))
+        assert reward == pytest.approx(away[-2] - away[-1], abs=1e-6) and not terminated.any() and not truncated.any()
+        nearer += reward
+    assert nearer == pytest.approx(away[0] - away[-1], abs=1e-6)
     kept = seen["desired_goal"]
     seen = world.reset(np.array([True, False, False]), [9, 0, 0])
     assert (seen["desired_goal"][1:] == kept[1:]).all()
+
+
+def test_hindsight_rewards_how_much_nearer_another_goal_came():
+    world, replay = OwnGoals(Environment("ami/Push-v0", 1), lambda: Replay(10)), remembered([(0, 0), (3, 4), (3, 0)])
+    batch = relabel(replay.read(np.array([[1, 0]]), 2), torch.tensor([[3.0, 4.0]]), torch.tensor([True]), world)
+    assert batch.reward.tolist() == [[5, -4]] and not batch.terminated.any()
 
 
 def test_the_seed_draws_the_goal():

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ami_agent.protocols import Batch
 
+BEFORE = "achieved_before"  # what was achieved a step before, in the info that rewards are computed with
+
 
 class Rewards(Protocol):
     """Whoever can judge pairs of goals: a goal environment."""
@@ -37,7 +39,8 @@ def relabel(batch: Batch, goals: Tensor, chosen: Tensor, rewards: Rewards) -> Ba
     achieved = observation["achieved_goal"][chosen, 1:]
     flat = achieved.flatten(0, 1).double().numpy()
     wanted = desired[chosen, 1:].flatten(0, 1).double().numpy()
-    info = {"observation": observation["observation"][chosen, 1:].flatten(0, 1).double().numpy()}
+    seen, before = observation["observation"][chosen, 1:], observation["achieved_goal"][chosen, :-1]
+    info = {name: now.flatten(0, 1).double().numpy() for name, now in (("observation", seen), (BEFORE, before))}
     shape = achieved.shape[:2]
     reward, terminated, mask = batch.reward.clone(), batch.terminated.clone(), batch.mask.clone()
     reward[chosen] = torch.from_numpy(rewards.compute_reward(flat, wanted, info)).float().view(shape)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
+from ami_agent.learning.hindsight import BEFORE
 from ami_agent.memory.replay import Replay
 from ami_agent.places import as_places, seen_as_places
 from ami_agent.protocols import Spec
@@ -20,8 +21,9 @@ class OwnGoals:
     """An Environment whose rewards, goals, successes and ends are kept from the agent.
 
     In their place every episode gets a goal that was achieved at some moment remembered, drawn by the episode's seed,
-    and the reward of a step is minus the Euclidean distance to it, in the goal's own units: what is learned is which
-    actions bring about which goals, and how long that takes. Nothing ever ends at a goal.
+    and the reward of a step is how much nearer it brought that, by Euclidean distance in the goal's own units: what is
+    learned is which actions bring about which goals. Nothing ever ends at a goal. What is best is the same as for minus
+    the distance as reward (up to a factor: Ng, Harada, Russell 1999), but values tell only what can be changed.
 
     Args:
         environment: one with goals.
@@ -37,11 +39,13 @@ class OwnGoals:
         self.n, self.spec, self.task = environment.n, self._goals_of(environment), environment.task
         self._environment, self._remembered = environment, remembered
         self._goals = np.zeros((self.n, *self.spec.senses["desired_goal"]), np.float32)
+        self._before = self._goals  # what was achieved
 
     def reset(self, mask: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]:
         observation = self._see(self._environment.reset(mask, seeds))
         for i in np.flatnonzero(mask):
             self._goals[i] = self._goal(seeds[i], observation["achieved_goal"][i])
+        self._before = observation["achieved_goal"].copy()
         return self._see(observation)
 
     def step(
@@ -50,13 +54,15 @@ class OwnGoals:
         observation, _, terminated, truncated, info = self._environment.step(action)
         observation = self._see(observation)
         achieved = observation["achieved_goal"]
-        reward = self.compute_reward(achieved, self._goals, {})
+        reward = self.compute_reward(achieved, self._goals, {BEFORE: self._before})
+        self._before = achieved.copy()
         there = self.compute_terminated(achieved, self._goals, {})
         return observation, reward, there, (terminated | truncated) & ~there, {**info, "success": there}
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
-        """(n, goal), (n, goal) -> (n,) float32."""
-        return -np.linalg.norm(achieved - desired, axis=-1).astype(np.float32)
+        """(n, goal), (n, goal) -> (n,) float32; `info` has what was achieved a step before, (n, goal)."""
+        before, now = (np.linalg.norm(place - desired, axis=-1) for place in (info[BEFORE], achieved))
+        return (before - now).astype(np.float32)
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
         """Never: (n,) bool."""
