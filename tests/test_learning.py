@@ -15,7 +15,7 @@ import tyro
 
 from ami_agent import checkpoints
 from ami_agent.agent import AgentConfig, AmiAgent
-from ami_agent.brain import BrainConfig
+from ami_agent.brain import Brain, BrainConfig
 from ami_agent.commands import train as train_command
 from ami_agent.commands.train import Config as LearnByCommand
 from ami_agent.commands.train import learn as learn_by_command
@@ -24,6 +24,7 @@ from ami_agent.configs import flags
 from ami_agent.environment import Environment
 from ami_agent.errors import LockedError, UsageError
 from ami_agent.learning.live import live
+from ami_agent.learning.online import OnlineAgent
 from ami_agent.learning.student import StudyConfig
 from ami_agent.learning.train import TrainConfig, train, training_seeds
 from ami_agent.memory.lock import HomeLock
@@ -107,6 +108,16 @@ def test_where_nothing_is_rewarded_curiosity_gets_further_than_chance_and_goes_o
     _, chance = roam(tmp_path / "c", 1_000, curious=False)
     assert same(brain, again) and far == too
     assert np.mean(far[-10:]) > 2 * np.mean(chance[-10:])
+
+
+def test_who_learns_as_it_acts_is_curious_too(tmp_path):
+    world, far = Barren(), []
+    with EpisodeStore(tmp_path / "e.sqlite", create=True) as store:
+        agent = OnlineAgent(Brain(world.spec, SMALL), AgentConfig(), 0, store, world, StudyConfig(batch=32))
+        for ended in live(world, agent, itertools.count(), steps=1_000):
+            agent.study()
+            far += [np.abs(agent.remember(episode).observation["observation"]).max() for episode in ended]
+    assert np.mean(far[-10:]) > 2 * np.mean(far[:40])
 
 
 def test_long_episodes_are_learned_from_although_segments_are_short(tmp_path):

@@ -9,8 +9,9 @@ import numpy as np
 from ami_agent.agent import AgentConfig, AmiAgent
 from ami_agent.brain import Brain
 from ami_agent.environment import Environment
-from ami_agent.learning.explorer import Explorer
-from ami_agent.learning.learner import Learner
+from ami_agent.learning.drive import Curiosity
+from ami_agent.learning.explorer import Explorer, Turns
+from ami_agent.learning.learner import Learner, LearnerConfig
 from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.capacity import forget
 from ami_agent.memory.replay import Replay
@@ -21,7 +22,8 @@ WARMUP = 1_000  # env steps of random actions by a brain that has learned nothin
 
 
 class OnlineAgent:
-    """An Agent that plans and explores; `study`, called after every step, makes the updates that are due.
+    """An Agent that plans and explores; `study`, called after every step, makes the updates that are due. While nothing
+    that was lived is better than anything else, curiosity acts.
 
     It is not led, and it does not recall while it learns: the keys of its memory move with its encoder. They are made
     anew when an agent that has finished learning opens the memory.
@@ -47,22 +49,35 @@ class OnlineAgent:
         self._student.fitted = replay.steps if brain.updates else 0  # what was learned keeps its scales
         self._new = brain.updates == 0
         self._explorer = Explorer(brain, np.random.default_rng([seed, 1]), self.agent)
+        self._curiosity = Curiosity(brain, replay, seed, study, LearnerConfig())
+        self._curiosity.seed(seed, 3)
+        curious = AmiAgent(self._curiosity.brain, config.learning(), seed)
+        self._seeker = Explorer(self._curiosity.brain, np.random.default_rng([seed, 4]), curious)
+        self._turns = Turns([self._explorer, self._seeker], lambda n: np.full(n, int(self._curious)))
         self._lived = replay.steps * spec.action_repeat
 
+    @property
+    def _curious(self) -> bool:
+        """Whether it has found nothing yet that is better than anything else."""
+        return self._new and self._student.knows_nothing
+
     def reset(self, done: np.ndarray) -> None:
-        self._explorer.reset(done)
+        self._turns.reset(done)
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         steps = len(next(iter(observation.values()))) * self.brain.spec.action_repeat
         self._lived += steps
         self.brain.steps += steps
-        self._explorer.random = self._new and self._student.knows_nothing
-        return self._explorer.act(observation)
+        self._explorer.random = self._curious
+        self._seeker.random = self._curiosity.knows_nothing
+        return self._turns.act(observation)
 
     def study(self) -> None:
         """Learn from what is remembered, once there is enough of it."""
         if self._lived >= WARMUP and len(self._student.replay):
             self._student.study(1)
+            if self._curious:
+                self._curiosity.study(1)
 
     def remember(self, episode: Episode) -> Episode:
         """Keep an episode, with its surprise, and learn from it from now on.
