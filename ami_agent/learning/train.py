@@ -201,7 +201,7 @@ class Training:
         ready = self.brain.steps >= self.warmup and len(self.student.replay)  # all episodes so far may have been void
         losses: dict[str, float] = {}
         for explorer, (name, student) in zip(explorers, self.students.items(), strict=True):
-            awake = self._curious or not isinstance(student, Curiosity)
+            awake = name != "curiosity/" or self._curious
             told = student.study(decisions) if ready and awake else {}
             losses |= {f"{name}{kind}": loss for kind, loss in told.items()}
             explorer.random = student.knows_nothing
@@ -210,12 +210,10 @@ class Training:
     def _segment(self, until: int, stop: Stop, advance: Callable[..., None]) -> bool:
         """Live and learn up to `until` env steps; False if asked to stop on the way."""
         key, brain, n = (self.seed, self.brain.steps), self.brain, self.environment.n
-        for stream, student in zip((0, 3), self.students.values(), strict=False):  # 1, 2, 4 and 5 are used below
-            student.seed(*key, stream)
-        explorers = [
-            self._explorer(student.brain, np.random.default_rng([*key, stream]))
-            for stream, student in zip((1, 4), self.students.values(), strict=False)
-        ]
+        explorers = []
+        for (study, explore), student in zip(((0, 1), (3, 4)), self.students.values(), strict=False):  # 2, 5: see below
+            student.seed(*key, study)
+            explorers.append(self._explorer(student.brain, np.random.default_rng([*key, explore])))
         actor = Turns(explorers, self._turns(np.random.default_rng([*key, 5])))
         self._study(0, explorers)
         recent: deque[tuple[float, float]] = deque(maxlen=100)

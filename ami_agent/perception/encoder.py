@@ -123,16 +123,17 @@ class SenseEncoder(nn.Module):
                 self.normalise[layer].fit(senses[name])  # type: ignore[operator]
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        senses = self._taken_in(observation)
-        there = [(senses[name], layer) for name, layer in self.layers.items() if name in senses]
-        parts = [self.first[layer](self.normalise[layer](sense)) for sense, layer in there]
+        parts = [self.first[layer](sense) for layer, sense in self._normalised(observation).items()]
         return self.trunk(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
     def scaled(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Senses side by side, each entry in units of its spread, (..., N)."""
+        return torch.cat(list(self._normalised(observation).values()), -1)
+
+    def _normalised(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The senses that are there, each in units of its spread, by the names of their layers."""
         senses = self._taken_in(observation)
-        parts = [self.normalise[layer](senses[name]) for name, layer in self.layers.items() if name in senses]
-        return torch.cat(parts, -1)
+        return {layer: self.normalise[layer](senses[name]) for name, layer in self.layers.items() if name in senses}
 
     def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         senses = with_goal_offset(observation)
