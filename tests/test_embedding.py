@@ -54,7 +54,7 @@ def fits(episode):
 WORK = "beta", "ami/Push-v0", embed, fits
 
 
-def wait(found, seconds=10.0):
+def wait(found, seconds=60.0):
     """What `found` returns once that is something."""
     for _ in range(int(seconds / 0.01)):
         if (value := found()) is not None:

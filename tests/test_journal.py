@@ -150,15 +150,16 @@ for ended in live(environment, agent, itertools.count(base), f"kill {base}", jou
 """
 
 
-def acknowledged_until_a_kill(place: str, base: int, wait: float) -> set[tuple[int, int]]:
-    """(seed, t) of the steps that a process told to be kept before it was killed."""
+def acknowledged_until_a_kill(place: str, base: int, most: int = 100) -> set[tuple[int, int]]:
+    """(seed, t) of the steps that a process told to be kept before it was killed, soon after one to `most` tellings."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LIVES, place, str(base)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "recovered\n"
-    time.sleep(wait)
+    first = [process.stdout.readline() for _ in range(random.Random().randint(1, most))]
+    time.sleep(random.Random().uniform(0, 0.01))
     process.send_signal(signal.SIGKILL)
-    words = process.stdout.read().split("\n")[:-1]  # a line that is not whole was not told
+    words = "".join([*first, process.stdout.read()]).split("\n")[:-1]  # a line that is not whole was not told
     process.wait()
     return {(int(seed), int(t)) for line in words for seed, t in [word.split("/") for word in line.split()]}
 
@@ -167,7 +168,7 @@ def kill(times: int, place: str) -> int:
     """Live and be killed so often; all that was told is there each time. How many steps that were."""
     told: set[tuple[int, int]] = set()
     for base in range(0, 100_000 * times, 100_000):
-        told |= acknowledged_until_a_kill(place, base, random.Random().uniform(0, 0.3))
+        told |= acknowledged_until_a_kill(place, base)
         with EpisodeStore(place) as store:
             while store.shared and store._db.others():
                 pass  # a server needs a moment to see that a process is gone
@@ -182,7 +183,7 @@ def kill(times: int, place: str) -> int:
 
 @pytest.mark.parametrize(("place", "kills"), [("sqlite", 4), ("postgres", 2)], indirect=["place"])
 def test_kill_9_loses_no_acknowledged_step(place, kills):
-    assert kill(kills, place) > 25 * kills
+    assert kill(kills, place) >= 2 * kills
 
 
 @pytest.mark.slow
