@@ -1,9 +1,10 @@
 """What memory buys from visit to visit: `python benchmarks/visits.py [--sessions 20] [--weights FILE]`.
 
 In `ami/Recall-v0` a session is a room that stays as it is for 8 visits, each from another start to any colour. The
-agent lives the same sessions three times: in one process; killed (SIGKILL) as soon as each visit stands in its
-metrics, and started again in the same home; and without memory. Steps are those of a visit over those that the
-shortest way takes at least; a visit that fails counts with all its steps.
+agent lives the same sessions four times: in one process; killed (SIGKILL) as soon as each visit stands in its
+metrics, and started again in the same home; with the ways remembered, but not where a colour was seen; and without
+memory. Steps are those of a visit over those that the shortest way takes at least; a visit that fails counts with all
+its steps.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ami_envs.worlds.recall import VISITS, least_steps
 
 WORLD = "ami/Recall-v0"
 KILLED = "killed after each visit"
-SETTINGS = {"one process": (), KILLED: (), "no memory": ("--memory", "off")}
+SETTINGS = {"one process": (), KILLED: (), "no sightings": ("--ways.no-sightings",), "no memory": ("--memory", "off")}
 Visit = dict[str, Any]
 
 

@@ -40,8 +40,8 @@ def visit(ways, start, pad, steps=400):
     return steps
 
 
-def ways(stay=True):
-    made = Ways(costs, 2, STRIDE, WayConfig(), worth, len(PADS))
+def ways(stay=True, **config):
+    made = Ways(costs, 2, STRIDE, WayConfig(**config), worth, len(PADS))
     if stay:
         made.stay()
     made.reset(np.ones(1, bool))
@@ -102,6 +102,10 @@ def test_each_visit_to_a_room_that_stays_makes_the_next_shorter():
     least = [(np.linalg.norm(PADS[pad] - start) - THERE) / STRIDE for pad, start in enumerate(starts)]
     assert max(first) < 400, "it explores until it finds"
     assert sum(again) < 0.6 * sum(first) and sum(again) < 1.3 * sum(least)
+    unseeing = ways(sightings=False)
+    assert [visit(unseeing, start, pad) for pad, start in enumerate(starts)][0] == first[0]
+    unsought = [visit(unseeing, start, pad) for pad, start in enumerate(starts)]
+    assert sum(unsought) > 1.5 * sum(again), "knowing the ways alone, it must look for the pads anew"
     forgetful = ways(stay=False)
     assert [visit(forgetful, start, pad) for pad, start in enumerate(starts)][0] == first[0]
     assert visit(forgetful, starts[0], 0) == first[0], "without a place that stays, a visit teaches nothing"

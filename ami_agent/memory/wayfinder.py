@@ -19,6 +19,8 @@ class WayConfig:
     """Find ways over remembered places, where what is achieved is the agent's own place."""
     stay: bool = False
     """All episodes are in one place; worlds with sessions say so themselves."""
+    sightings: bool = True
+    """Remember from episode to episode where what may be asked for was seen, not the ways alone."""
     spacing: float = 4.0
     """Distance between landmarks, in strides: what a decision moves the agent by, at most."""
     reach: float = 12.0
@@ -55,15 +57,15 @@ class Ways:
         self._new = partial(Landmarks, costs, size, spacing, config.reach * stride)
         self._judge, self._sizes = judge, (size, asked_size)
         self._spacing = spacing
-        self._patience = config.patience
+        self._patience, self._keeps_sightings = config.patience, config.sightings
         self._guides: list[Seeker] = []
         self.place: Landmarks | None = None
-        self._sightings: Sightings | None = None  # in that place
+        self._sightings: Sightings | None = None  # in that place, of all episodes
 
     def stay(self) -> Landmarks:
         """From now on all episodes are in one place, which is returned to be remembered."""
         self.place = self._new()
-        self._sightings = self._unseen()
+        self._sightings = self._unseen() if self._keeps_sightings else None
         return self.place
 
     def relive(self, moments: Senses, achieved: np.ndarray) -> None:
@@ -102,7 +104,7 @@ class Ways:
 
     def _guide(self) -> Seeker:
         guide = Wayfinder(self._new() if self.place is None else self.place, self._patience)
-        return Seeker(guide, self._unseen() if self.place is None else self._sightings, self._patience)
+        return Seeker(guide, self._unseen() if self._sightings is None else self._sightings, self._patience)
 
     def _unseen(self) -> Sightings | None:
         """Of a place where nothing was seen yet, if anything but places is asked for."""
