@@ -9,10 +9,7 @@ import importlib
 import json
 import math
 import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,16 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console, foreign
-from ami_agent.errors import AmiError, ArtefactError, MissingError, NumericalError, UsageError, nearest
+from ami_agent.errors import NumericalError, UsageError, nearest
+from ami_agent.foreign.faults import explained, living
+from ami_agent.foreign.infos import Infos
 from ami_agent.places import place_of, stays
 from ami_agent.protocols import Spec
 from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
 from ami_envs import registry
 from ami_envs.inputs import check_action
-from ami_envs.mjcf import SceneError
 from ami_envs.plugins import load_plugins
 from ami_envs.senses import offered
-from ami_envs.senses.gl import NoGraphics
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
@@ -66,8 +63,9 @@ class Environment:
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
         ours = registry.is_ours(found)
-        self._source: Any = self.vector if ours else self.vector.envs[0].unwrapped  # type: ignore[attr-defined]
-        place = (self._source.metadata or {}).get("place")
+        world: Any = self.vector if ours else self.vector.envs[0]  # type: ignore[attr-defined]
+        self._reward_of, self._end_of = _method(world, "compute_reward"), _method(world, "compute_terminated")
+        place = (world.unwrapped.metadata or {}).get("place")
         self.stays = registry.task_of(found.id, given).sessions if ours else stays(place)  # one place, all episodes
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
@@ -76,9 +74,9 @@ class Environment:
             environment=kept,
             senses={sense: (math.prod(box.shape),) for sense, box in boxes.items()},
             action_size=math.prod(self._box.shape),
-            goals=goals and hasattr(self._source, "compute_reward"),
+            goals=goals and self._reward_of is not None,
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
-            control_period=control_period(self._source) * repeat,
+            control_period=control_period(world.unwrapped) * repeat,
             action_repeat=repeat,
             **place_of(self.id, place, boxes),
         )
@@ -91,7 +89,7 @@ class Environment:
         Raises NumericalError, naming the sense, for an episode that begins with a value that is not finite.
         """
         mask = np.ones(self.n, bool) if mask is None else mask
-        with _living(self.id):
+        with living(self.id):
             observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
         senses, broken = self._senses(observation)
         for name, worlds in broken.items():
@@ -111,7 +109,7 @@ class Environment:
         failed in too many episodes in a row.
         """
         action, _ = check_action(action, (self.n, self.spec.action_size), None, strict=False)
-        with _living(self.id):
+        with living(self.id):
             observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
         senses, broken = self._senses(observation)
         reward = _float32(np.asarray(reward))
@@ -135,16 +133,16 @@ class Environment:
 
         Of an action that is held it is an estimate: each env step is worth what the last is, unless that ends the task.
         """
-        reward, repeat = self._judge(self._source.compute_reward, achieved, desired, info), self.spec.action_repeat
+        reward, repeat = self._judge(self._reward_of, achieved, desired, info), self.spec.action_repeat
         if repeat > 1:
             reward = reward * np.where(self.compute_terminated(achieved, desired, info), 1, repeat)
         return reward.astype(np.float32)
 
     def compute_terminated(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
         """Whether the task has ended at (n, goal) pairs, (n,) bool; never, where the environment does not say."""
-        if not hasattr(self._source, "compute_terminated"):
+        if self._end_of is None:
             return np.zeros(len(achieved), bool)
-        return self._judge(self._source.compute_terminated, achieved, desired, info).astype(bool)
+        return self._judge(self._end_of, achieved, desired, info).astype(bool)
 
     @property
     def vector(self) -> VectorEnv:
@@ -167,14 +165,16 @@ class Environment:
             senses[name] = np.where(finite, value, 0) if broken[name].any() else value
         return senses, broken
 
-    def _judge(self, judge: Callable, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
+    def _judge(self, judge: Callable | None, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
         """What the environment says of n pairs of goals, (n,); asked pair by pair if it cannot judge many at once.
 
         A single answer for all is never believed: it may come from a norm over all pairs.
         """
+        if judge is None:
+            raise ValueError(f"{self.id} has no goals to judge by")
         n = len(achieved)
         achieved, desired = achieved.reshape(n, *self._goal), desired.reshape(n, *self._goal)
-        with _living(self.id):
+        with living(self.id):
             try:
                 result = np.asarray(judge(achieved, desired, info))
             except (TypeError, ValueError):  # such as the truth value of an array
@@ -217,7 +217,7 @@ def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -
 
     Raises UsageError for options it does not take, MissingError for a package it needs.
     """
-    with _explained(spec.id):
+    with explained(spec.id):
         env = gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
     return Repeated(env, repeat) if repeat > 1 else env
 
@@ -227,7 +227,7 @@ def all_senses(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
 
     Raises UsageError for options that its task does not take.
     """
-    with _explained(spec.id):
+    with explained(spec.id):
         return {"sensors": offered(registry.task_of(spec.id, options))} if registry.is_ours(spec) else {}
 
 
@@ -236,7 +236,7 @@ def to_box(action: np.ndarray, box: Box) -> np.ndarray:
     low, high = box.low.astype(np.float64), box.high.astype(np.float64)
     raw = (high + low) / 2 + (high - low) / 2 * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
     raw = np.clip(raw, low, high)
-    return (np.rint(raw) if np.issubdtype(box.dtype, np.integer) else raw).astype(box.dtype)
+    return (raw if np.issubdtype(box.dtype, np.floating) else np.rint(raw)).astype(box.dtype)
 
 
 def control_period(world: Any) -> float:
@@ -246,6 +246,14 @@ def control_period(world: Any) -> float:
             return float(period)
     fps = (world.metadata or {}).get("render_fps")
     return 1.0 / fps if fps else 0.0
+
+
+def _method(world: Any, name: str) -> Callable | None:
+    """A method of a world, or of the outermost wrapper around it that has one; None if there is none."""
+    try:
+        return world.get_wrapper_attr(name) if isinstance(world, gym.Env) else getattr(world, name)
+    except AttributeError:
+        return None
 
 
 def _import(module: str) -> None:
@@ -261,7 +269,7 @@ def _import(module: str) -> None:
 
 def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
     """The options, and among them the limit of an episode: their own, else the environment's, else ours."""
-    with _explained(spec.id):
+    with explained(spec.id):
         own = registry.task_of(spec.id, options).max_episode_steps if registry.is_ours(spec) else spec.max_episode_steps
     limit = next((one for one in (options.get("max_episode_steps"), own) if one is not None), NO_LIMIT)
     if not isinstance(limit, int) or limit < 1:
@@ -272,57 +280,19 @@ def _limited(spec: EnvSpec, options: dict[str, Any]) -> dict[str, Any]:
 def _make_vector(spec: EnvSpec, n: int, options: dict[str, Any], repeat: int) -> VectorEnv:
     """n worlds that are reset one by one; ours in one engine, others one after the other."""
     mode = AutoresetMode.DISABLED
-    with _explained(spec.id):
+    with explained(spec.id):
         if registry.is_ours(spec):
             batch = gym.make_vec(spec, n, autoreset_mode=mode, **options)
             return RepeatedBatch(batch, repeat) if repeat > 1 else batch
-        wrappers = [lambda env: Repeated(env, repeat)] if repeat > 1 else []
+        wrappers = [Infos, *([lambda env: Repeated(env, repeat)] if repeat > 1 else [])]
         how: dict[str, Any] = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
         return gym.make_vec(spec, n, **how, wrappers=wrappers, disable_env_checker=True, **options)
-
-
-@contextmanager
-def _explained(id: str) -> Iterator[None]:
-    """Turn what the making of an environment raises into what its user can act on; its warnings are not shown."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ModuleNotFoundError as error:
-        raise MissingError(f"{id} needs the package {error.name}, which is not installed") from error
-    except (ImportError, gym.error.DependencyNotInstalled, NoGraphics) as error:
-        raise MissingError(f"{id}: {error}") from error
-    except SceneError as error:
-        raise ArtefactError(f"{id}: {error}") from error
-    except (TypeError, ValueError, gym.error.Error) as error:
-        text = str(error).partition(registry.CREATOR)[0]
-        raise UsageError(text if text.startswith(id) else f"{id}: {text}") from error
-    except Exception as error:
-        if id.startswith("ami/"):
-            raise
-        what = f"{type(error).__name__}: {error}"  # someone else's code may raise anything
-        raise UsageError(f"{id} cannot be made: {what}; `ami-agent env check` says where") from error
-
-
-@contextmanager
-def _living(id: str) -> Iterator[None]:
-    """Tell whose fault it is when the code of someone else's environment raises in the middle of a life."""
-    try:
-        yield
-    except (AmiError, MemoryError):
-        raise
-    except Exception as error:
-        if id.startswith("ami/"):
-            raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        raise UsageError(f"{id} raised {what}; `ami-agent env check` tries all of it") from error
 
 
 def _check_actions(id: str, space: gym.Space) -> None:
     if not isinstance(space, Box) or len(space.shape) != 1 or not space.shape[0]:
         raise UsageError(f"{id}: its actions are {space}; supported is a flat Box with finite bounds")
-    if not max(-space.low.min(), space.high.max()) <= LARGEST_BOUND:
+    if not max(-float(space.low.min()), float(space.high.max())) <= LARGEST_BOUND:
         raise UsageError(f"{id}: its actions are unbounded ({space}); supported are bounds within {LARGEST_BOUND:g}")
 
 

@@ -91,6 +91,11 @@ class Run:
             Run.active = run
         return run
 
+    def configure(self, config: Any) -> None:
+        """Save another configuration, a dataclass or mapping, in place of the one it was begun with."""
+        self.config = plain(config)
+        write_json(self.folder / "config.json", self.config)
+
     def log(self, text: str) -> None:
         """Append `text` to log.txt, each entry with its time."""
         self._append("log.txt", f"{_now()} {text}\n")

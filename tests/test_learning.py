@@ -1,6 +1,7 @@
 """Learning: it works, it stops and goes on, and going on is the same as never having stopped."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -24,9 +25,8 @@ from ami_agent.configs import flags
 from ami_agent.environment import Environment
 from ami_agent.errors import LockedError, UsageError
 from ami_agent.learning.live import live
-from ami_agent.learning.online import OnlineAgent
 from ami_agent.learning.student import StudyConfig
-from ami_agent.learning.train import TrainConfig, train, training_seeds
+from ami_agent.learning.train import TrainConfig, Training, train, training_seeds
 from ami_agent.memory.lock import HomeLock
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.memory.wayfinder import WayConfig
@@ -110,16 +110,6 @@ def test_where_nothing_is_rewarded_curiosity_gets_further_than_chance_and_goes_o
     assert np.mean(far[-10:]) > 2 * np.mean(chance[-10:])
 
 
-def test_who_learns_as_it_acts_is_curious_too(tmp_path):
-    world, far = Barren(), []
-    with EpisodeStore(tmp_path / "e.sqlite", create=True) as store:
-        agent = OnlineAgent(Brain(world.spec, SMALL), AgentConfig(), 0, store, world, StudyConfig(batch=32))
-        for ended in live(world, agent, itertools.count(), steps=1_000):
-            agent.study()
-            far += [np.abs(agent.remember(episode).observation["observation"]).max() for episode in ended]
-    assert np.mean(far[-10:]) > 2 * np.mean(far[:40])
-
-
 def test_long_episodes_are_learned_from_although_segments_are_short(tmp_path):
     environment = Environment("MountainCarContinuous-v0", 2)
     config = TrainConfig(steps=4_400, worlds=2, segment=100, study=StudyConfig(ratio=0.01, batch=16))
@@ -152,8 +142,52 @@ def test_weights_tell_the_command_that_learned_them():
     words = "--steps 9 --no-places --plan --study.ratio 1.0 --brain.encoder.latent 16 --brain.encoder.width 32"
     told = f"ami-agent train --env ami/Reach-v0 --seed 3 {words} --brain.model.width 32"
     assert origin(config) == {"seed": 3, "command": told}
-    assert tyro.cli(LearnByCommand, args=told.split()[2:]) == config
+    said = tyro.cli(LearnByCommand, args=told.split()[2:])
+    assert replace(said, steps=None, train=replace(said.train, steps=said.steps)) == config
     assert flags(AgentConfig(ways=WayConfig(use=False)), AgentConfig()) == ["--ways.no-use"]
+
+
+def test_a_run_that_goes_on_for_longer_stays_one_for_longer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = TrainConfig(worlds=1, warmup=1, segment=300, study=StudyConfig(ratio=0.01, batch=16))
+    run, _, _ = learn_by_command(LearnByCommand(env="ami/Reach-v0", steps=300, train=train, brain=SMALL), Stop())
+    stop = Stop()
+    stop.requested = signal.SIGINT
+    assert learn_by_command(LearnByCommand(resume=run.folder, steps=900), stop) is None
+    _, config, brain = learn_by_command(LearnByCommand(resume=run.folder, name="other", export=tmp_path / "w"), Stop())
+    assert brain.steps == 900 and "--steps 900" in origin(config)["command"]
+    assert (config.name, config.export) == ("other", tmp_path / "w")
+
+
+def test_a_run_that_goes_on_is_not_told_anew_how(tmp_path):
+    train = TrainConfig(reward=False, study=StudyConfig(ratio=1.0))
+    with pytest.raises(UsageError, match="leave out --seed 3 --no-reward --study.ratio 1.0"):
+        LearnByCommand(resume=tmp_path, seed=3, train=train)
+
+
+def test_learning_without_reward_goes_on_from_before_its_first_update(tmp_path):
+    config = TrainConfig(steps=300, worlds=1, warmup=500, segment=200, study=StudyConfig(ratio=0.1, batch=16))
+    environment = Environment("ami/Reach-v0", 1, {"max_episode_steps": 50})
+    run, config = Run.create(tmp_path, "train"), replace(config, reward=False)
+    with EpisodeStore(run.folder / "experience.sqlite") as store:
+        brain = Brain(environment.spec, SMALL)
+        Training(environment, brain, store, run, 0, config).learn(Stop())
+        assert not brain.updates
+    brain, done = train(environment, run, 0, replace(config, steps=600), SMALL, Stop())
+    assert done and brain.updates
+
+
+class CutsItself(Barren):
+    """An episode is over before its limit."""
+
+    spec = replace(Barren.spec, max_episode_steps=100)
+
+
+def test_episodes_that_a_world_cuts_itself_are_in_the_curves(tmp_path):
+    config = TrainConfig(steps=400, worlds=2, warmup=1, segment=400, study=StudyConfig(ratio=0.01, batch=16))
+    run = Run.create(tmp_path, "train")
+    train(CutsItself(), run, 0, config, SMALL, Stop())
+    assert json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[0])["return_mean"] == 0
 
 
 def test_a_home_that_is_in_use_leaves_the_weights_in_the_run(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from ami_agent import cli
+from ami_agent.commands import train
 from ami_agent.environment import Environment
 from ami_agent.memory.store import EpisodeStore
 
@@ -50,6 +52,14 @@ def test_a_seed_is_a_session(tmp_path):
             assert np.linalg.norm(where - pads(seed)[colour]) < 0.35
     assert np.abs(pads(4) - pads(5)).max() > 0.5
     assert ami(tmp_path, "replay", runs[0], "--verify").returncode == 0, "a visit can be lived again alone"
+
+
+def test_what_is_learned_first_is_not_of_that_session_alone(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "learn", lambda settings, stop: asked.append(settings.options))
+    for words in ([], ["--options", '{"session": 7}']):
+        cli.main(["run", "--env", "ami/Levers-v0", "--seed", "4", "--memory", "off", "--home", str(tmp_path), *words])
+    assert asked == ["{}", '{"session": 7}']
 
 
 def test_the_options_may_name_another_session(tmp_path):

@@ -64,8 +64,11 @@ def learned_repeat(config: Config) -> int:
     return brains.learned_repeat(find(config.env).id, folder, config.weights)
 
 
-def cast(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
-    """The agent `config` asks for; None if a signal came while it was still being trained.
+def cast(
+    config: Config, environment: Environment, device: str, learned_in: str, stop: Stop, stack: ExitStack
+) -> Cast | None:
+    """The agent `config` asks for; None if a signal came while it was still being trained, which is done with the
+    options `learned_in`: those of the run, but for the session that it is in.
 
     What must be closed or let go of at the run's end is entered into `stack`.
     """
@@ -76,7 +79,7 @@ def cast(config: Config, environment: Environment, device: str, stop: Stop, stac
         return Cast(NoopAgent(size))
     if config.agent in ("floor", "oracle", "oracle-planner"):
         return Cast(_oracle(config, environment))
-    return _ami(config, environment, device, stop, stack)
+    return _ami(config, environment, device, learned_in, stop, stack)
 
 
 def _oracle(config: Config, environment: Environment) -> Agent:
@@ -93,7 +96,9 @@ def _oracle(config: Config, environment: Environment) -> Agent:
     return OraclePlannerAgent(vector.engine, task, seed=config.seed, repeat=environment.spec.action_repeat)
 
 
-def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
+def _ami(
+    config: Config, environment: Environment, device: str, learned_in: str, stop: Stop, stack: ExitStack
+) -> Cast | None:
     folder = agent_folder(config.name, config.home, make=config.memory == "on")
     if config.memory == "on":
         stack.enter_context(HomeLock(folder))
@@ -109,7 +114,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     if found is None and config.learn:
         found = Brain(environment.spec, BrainConfig(), config.seed), "new"
     if found is None:
-        brain = _train_first(config, environment, stop)
+        brain = _train_first(config, environment, learned_in, stop)
         if brain is None:
             return None
         found = brain, "learned"
@@ -121,7 +126,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         online = OnlineAgent(brain, config.mind, config.seed, store, environment)
 
         def save() -> None:
-            brain.save(learned_path(folder, environment.spec.environment))
+            if brain.updates:  # what has learned nothing yet would be taken for what has
+                brain.save(learned_path(folder, environment.spec.environment))
 
         doing = online.remember, online.study, save, lambda: online.forgotten
         return Cast(online, brain, origin, store, journal, before, *doing)
@@ -133,7 +139,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 
 
-def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:
+def _train_first(config: Config, environment: Environment, learned_in: str, stop: Stop) -> Brain | None:
     """Train a brain for an environment that has none; None if a signal came before the end."""
     again = brains.train_command(config.env, environment.spec.action_repeat)
     console.say(
@@ -146,7 +152,7 @@ def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain 
     settings = train.Config(
         env=config.env,
         seed=config.seed,
-        options=config.options,
+        options=learned_in,
         action_repeat=environment.spec.action_repeat,
         home=config.home,
         name=config.name,

@@ -31,8 +31,10 @@ class Config:
     seed: int = 0
     """Of everything that is drawn."""
     resume: Path | None = None
-    """Go on with this run's folder, with the configuration it was begun with; --steps, if it is not the default, says
-    anew how many from its start."""
+    """Go on with this run's folder, with the configuration it was begun with; --steps says anew how many from its
+    start, --home, --name and --export where its weights go."""
+    steps: int | None = None
+    """Env steps to live, all worlds together: decisions times --action-repeat. 150000 if not given."""
     options: str = "{}"
     """Options of the environment, a JSON object."""
     action_repeat: int = 1
@@ -53,6 +55,10 @@ class Config:
     def __post_init__(self) -> None:
         if bool(self.env) == bool(self.resume):
             raise UsageError("give either --env ID, to begin, or --resume RUN, to go on")
+        if self.resume is not None and (other := _decided(self)):
+            raise UsageError(
+                f"--resume goes on with the configuration the run was begun with: leave out {' '.join(other)}"
+            )
         check_range("seed", self.seed, 0, LARGEST_SEED)
         check_range("threads", self.threads, 1, 256)
         check_range("action-repeat", self.action_repeat, 1, MOST)
@@ -106,6 +112,7 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
     """Begin a run of learning, or go on with one, to its end; None, and the way to go on told, if `stop` came first."""
     with ExitStack() as stack:
         if config.resume is None:
+            config = _long(config, config)
             run = Run.create("runs", "train", config.env, "ami", config.seed, config)
             stack.enter_context(HomeLock(run.folder))
         else:
@@ -113,6 +120,7 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
             stack.enter_context(HomeLock(config.resume))
             run = Run.open(config.resume, resume=True)
             config = _saved(run, config)
+            run.configure(config)
             if not has_checkpoint(run):
                 console.say(f"{run.folder} has no checkpoint: it begins anew")
         torch.set_num_threads(config.threads)
@@ -162,10 +170,22 @@ def origin(config: Config) -> dict[str, Any]:
 
 
 def _saved(run: Run, now: Config) -> Config:
-    """The configuration a run was begun with, but for what only the call that goes on with it says."""
+    """The configuration a run was begun with, but for what the call that goes on with it may say anew."""
     saved = build(Config, {name: value for name, value in run.config.items() if name != "resume"})
-    steps = saved.train.steps if now.train.steps == TrainConfig.steps else now.train.steps
-    train_config = replace(saved.train, steps=steps)
-    return replace(
-        saved, train=train_config, home=now.home or saved.home, export=now.export or saved.export, json=now.json
-    )
+    name = saved.name if now.name == Config.name else now.name
+    home, export = now.home or saved.home, now.export or saved.export
+    return _long(replace(saved, name=name, home=home, export=export, json=now.json), now)
+
+
+def _long(config: Config, asked: Config) -> Config:
+    """The same, for as many steps as were asked for, if they were."""
+    steps = config.train.steps if asked.steps is None else asked.steps
+    return replace(config, steps=None, train=replace(config.train, steps=steps))
+
+
+def _decided(now: Config) -> list[str]:
+    """The flags of a call that goes on with a run which are for the call that begins it to say."""
+    usual = Config(env="any")
+    free = {name: getattr(usual, name) for name in ("steps", "home", "name", "export", "json")}
+    words = flags(replace(now, env="any", resume=None, **free), usual)
+    return [word.replace("--train.", "--") for word in words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -43,11 +44,13 @@ class OnlineAgent:
         self.agent = AmiAgent(brain, config.learning(), seed)
         study = study or StudyConfig(ratio=0.5)
         spec = environment.spec
-        replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size)
+        tasks = [task for task in store.tasks(spec.environment) if _alike(task, environment.task)]
+        replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size, tasks)
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
-        self._student.fitted = replay.steps if brain.updates else 0  # what was learned keeps its scales
-        self._new = brain.updates == 0
+        if brain.updates:  # what was learned keeps its scales, wherever it was learned
+            self._student.fitted = max(replay.steps, brain.steps // spec.action_repeat)
+        self._new = brain.updates == 0 or (len(replay) > 0 and replay.indifferent)
         self._explorer = Explorer(brain, np.random.default_rng([seed, 1]), self.agent)
         self._curiosity = Curiosity(brain, replay, seed, study, LearnerConfig())
         self._curiosity.seed(seed, 3)
@@ -88,3 +91,13 @@ class OnlineAgent:
         self._student.take(self.store.append(known), known)
         self.forgotten += len(forget(self.store, self.config.forgetting))
         return known
+
+
+def _alike(task: str, other: str) -> bool:
+    """Whether two tasks, options of one environment as JSON, differ in their session at most: with other options a
+    reward may mean something else."""
+    try:
+        options = [json.loads(text or "{}") for text in (task, other)]
+        return options[0] | {"session": 0} == options[1] | {"session": 0}
+    except (ValueError, TypeError):  # not written by a run
+        return task == other

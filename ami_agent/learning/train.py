@@ -11,9 +11,10 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from torch import Tensor
 
 from ami_agent import checkpoints
@@ -42,8 +43,8 @@ TRAINING_SEEDS = 2**30  # episodes of training are seeded from here on, those of
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int = 150_000
-    """Env steps to live, all worlds together: decisions times --action-repeat."""
+    steps: Annotated[int, tyro.conf.Suppress] = 150_000
+    """Env steps to live, all worlds together: decisions times the action repeat. Commands have a flag of their own."""
     worlds: int = 16
     """Worlds lived in at once."""
     warmup: int = 2_000
@@ -168,7 +169,7 @@ class Training:
         tensors: dict[str, Tensor] = {}
         students: dict[str, Any] = {}
         for name, student in self.students.items():
-            if student is self.student or student.brain.updates:
+            if name != "curiosity/" or student.brain.updates:
                 own, students[name] = student.state()
                 tensors |= {f"{name}{key}": value for key, value in own.items()}
         meta = {
@@ -219,10 +220,10 @@ class Training:
         recent: deque[tuple[float, float]] = deque(maxlen=100)
         losses: dict[str, float] = {}
         steps = -((brain.steps - until) // self.stride)
-        for ended in live(self.world, actor, training_seeds(*key), self.run.folder.name, steps):
+        for step, ended in enumerate(live(self.world, actor, training_seeds(*key), self.run.folder.name, steps), 1):
             for episode in ended:
                 self.student.take(self.store.append(episode), episode)
-                if episode.terminated or len(episode) >= brain.spec.max_episode_steps:  # not cut by the segment's end
+                if step < steps or episode.terminated or len(episode) >= brain.spec.max_episode_steps:  # not cut short
                     success = np.nan if episode.success is None else float(episode.success)
                     recent.append((success, float(episode.reward.sum())))
             brain.steps += self.stride

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -45,19 +46,22 @@ class Replay:
         capacity: int,
         senses: dict[str, tuple[int, ...]] | None = None,
         action_size: int | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> Replay:
-        """The latest episodes of an environment that fit.
+        """The latest episodes of an environment that fit, or of some of its tasks.
 
         Left out, and counted in `skipped`, are those that are damaged, longer than the capacity, or of other senses
         (name: shape without T) or another action size than given; by default than the newest readable one has.
         """
         replay = cls(capacity)
-        lengths = store.lengths(environment)
+        each = [store.lengths(environment, task) for task in ([None] if tasks is None else tasks)]
+        lengths = np.concatenate([np.empty((0, 2), np.int64), *each])
+        lengths = lengths[np.argsort(lengths[:, 0])]
         short = lengths[lengths[:, 1] < capacity]
         ids = short[np.cumsum(short[::-1, 1] + 1)[::-1] <= capacity, 0].tolist()
         shape = _newest_shape(store, ids, senses, action_size)
         if shape is not None:
-            for episode_id, episode in store.episodes(environment=environment, first=ids[0]):
+            for episode_id, episode in store.readable(ids):
                 if _shape(episode) == shape and len(episode) < capacity:
                     replay.add(episode_id, episode)
         replay.skipped = len(lengths) - len(short) + len(ids) - len(replay)

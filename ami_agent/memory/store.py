@@ -222,9 +222,14 @@ class EpisodeStore:
             else:
                 yield episode_id, episode
 
-    def lengths(self, environment: str | None = None) -> np.ndarray:
+    def tasks(self, environment: str) -> list[str]:
+        """Those of an environment that episodes were lived in."""
+        query = f"SELECT DISTINCT {self.task_column} FROM episode WHERE environment = ? ORDER BY 1"
+        return [str(row[0]) for row in self.rows(query, environment)]
+
+    def lengths(self, environment: str | None = None, task: str | None = None) -> np.ndarray:
         """(n, 2) int64: id and steps of each episode, ascending."""
-        where, values = self.matching(environment=environment)
+        where, values = self.matching(environment=environment, task=task)
         query = f"SELECT id, coalesce(CAST(steps AS BIGINT), 0) FROM episode WHERE {where} ORDER BY id"
         return np.array(self.rows(query, *values), np.int64).reshape(-1, 2)
 

@@ -1,0 +1,41 @@
+"""Infos of others' environments, of which the agent asks for little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.utils import RecordConstructorArgs
+
+KINDS: dict[str, Callable[[Any], bool | float]] = {
+    "success": bool,
+    "is_success": bool,
+    "physics_error": bool,
+    "cost": float,
+}
+
+
+class Infos(gym.Wrapper, RecordConstructorArgs):
+    """One world that tells only what the agent asks for, and that as a plain number; what is none counts as untold.
+
+    What others tell beside may be of another shape at every step, or in every world: it could not be put together.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(**how)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        *lived, info = self.env.step(action)
+        told: dict[str, Any] = {}
+        for name, kind in KINDS.items():
+            with suppress(TypeError, ValueError):
+                if info.get(name) is not None:
+                    told[name] = kind(info[name])
+        observation, reward, terminated, truncated = lived
+        return observation, reward, terminated, truncated, told
