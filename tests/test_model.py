@@ -56,6 +56,16 @@ def test_images_only_is_refused_with_what_is_supported():
         SenseEncoder({"rgb": (64, 64, 3)})
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0])
+def test_senses_may_be_in_any_unit_and_noise_is_not_blown_up(unit):
+    torch.manual_seed(0)
+    values = torch.randn(1000, 3) * torch.tensor([1.0, 0.1, 1e-7]) * unit
+    normaliser = Normaliser(3)
+    normaliser.fit(values)
+    spread = normaliser(values).std(0)
+    assert spread[:2] == pytest.approx([1, 1], rel=1e-2) and spread[2] < 0.2
+
+
 def test_a_constant_sense_does_not_blow_up():
     normaliser = Normaliser(2)
     normaliser.fit(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))

@@ -45,7 +45,11 @@ class SimNorm(nn.Module):
 
 
 class Normaliser(nn.Module):
-    """Shifts and scales a sense by the mean and spread of experience; saved with the weights."""
+    """Shifts and scales a sense by the mean and spread of experience; saved with the weights.
+
+    An entry that hardly varies, by itself or beside the others of its sense, is taken for a constant and not scaled:
+    what varies in it is noise.
+    """
 
     mean: Tensor
     std: Tensor
@@ -57,9 +61,11 @@ class Normaliser(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """values (n, size)."""
-        self.mean.copy_(values.mean(0))
-        spread = values.std(0)
-        self.std.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
+        mean, spread = values.mean(0), values.std(0)
+        least = 1e-4 * spread.amax().clamp(max=1.0)
+        varies = (spread > least) & (spread > 1e-6 * mean.abs())
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(varies, spread, torch.ones_like(spread)))
 
     def forward(self, values: Tensor) -> Tensor:
         return ((values - self.mean) / self.std).clamp(-10.0, 10.0)
