@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ami_agent.brain import Brain
@@ -51,19 +52,22 @@ def train_command(environment: str, repeat: int = 1) -> str:
     return f"ami-agent train --env {environment}" + (f" --action-repeat {repeat}" if repeat > 1 else "")
 
 
-def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, str] | None:
-    """The brain to use and where it came from: "learned", "pretrained" or a path; None if there is none.
+def find_brain(spec: Spec, folder: Path, weights: str = "auto", name: str = "") -> tuple[Brain, str] | None:
+    """The brain to use and where it came from: "learned", "pretrained" or a path; None if there is none. Learned in
+    another environment that it fits, it is from now on a brain of this one.
 
     Args:
         spec: the environment; the weights must fit it.
         folder: the agent's.
         weights: "auto" (what the agent has learned, else what ships), "pretrained", or a file.
+        name: of the environment, as it was asked for: its id may not be enough to find it.
 
     Raises:
         UsageError: what was asked for does not exist.
         ArtefactError: it is damaged, or was learned with other senses or another action repeat.
     """
-    command = train_command(*split(spec.environment))
+    id, repeat = split(spec.environment)
+    command = train_command(name or id, repeat)
     known = {"learned": learned_path(folder, spec.environment), "pretrained": shipped_path(spec.environment)}
     if weights == "auto":
         choices = [(name, path) for name, path in known.items() if path.exists()]
@@ -80,4 +84,5 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto") -> tuple[Brain, 
     except ArtefactError as error:
         cure = f"`{command}` makes new weights, --weights chooses others"
         raise ArtefactError(f"{error}; {cure}") from error
+    brain.spec = replace(brain.spec, environment=spec.environment)
     return brain, origin

@@ -33,6 +33,7 @@ from ami_envs.senses import offered
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
+OWN_LIMIT = "--options '{\"max_episode_steps\": N}', or max_episode_steps where it is registered, sets one"
 LARGEST_BOUND = 1e6  # of an action: a box that is larger is unbounded in all but name
 MAX_VOID = 10  # episodes in a row that may end in a physics error
 LARGEST_TABLE = 1024  # numbers in a sense of two or more axes: what is larger is a picture, whatever its dtype
@@ -58,11 +59,13 @@ class Environment:
         self.name, self.id, self.n = name, found.id, n
         self.task = json.dumps(options, sort_keys=True, default=str) if options else ""
         given, options = options or {}, _limited(found, options or {})
+        ours = registry.is_ours(found)
+        if not ours and found.max_episode_steps is None and "max_episode_steps" not in given:
+            console.say(f"{self.id} sets no time limit: episodes are cut after {NO_LIMIT} env steps; " + OWN_LIMIT)
         self._vector = _make_vector(found, n, options, repeat)
         space = self._vector.single_action_space
         _check_actions(self.id, space)
         self._box: Box = space  # type: ignore[assignment]
-        ours = registry.is_ours(found)
         world: Any = self.vector if ours else self.vector.envs[0]  # type: ignore[attr-defined]
         self._reward_of, self._end_of = _method(world, "compute_reward"), _method(world, "compute_terminated")
         place = (world.unwrapped.metadata or {}).get("place")
@@ -81,7 +84,8 @@ class Environment:
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error
-        self.tells_success = False  # whether any step's info has said if the task succeeded
+        self.fault = ""  # what was wrong in the latest of them, where it was a value that is not finite
+        self.tells_success = self.tells_cost = False  # whether any step's info has
 
     def reset(self, mask: np.ndarray | None = None, seeds: list[int] | None = None) -> dict[str, np.ndarray]:
         """Start new episodes in the worlds of the mask (all by default), a seed each; observation of all worlds.
@@ -94,7 +98,7 @@ class Environment:
         senses, broken = self._senses(observation)
         for name, worlds in broken.items():
             if (worlds & mask).any():
-                raise NumericalError(f"{self.id}: an episode begins with values of sense {name!r} that are not finite")
+                raise NumericalError(f"{self.id}: an episode begins with {name} not finite, in 32 bits")
         return senses
 
     def step(
@@ -113,9 +117,13 @@ class Environment:
             observation, reward, terminated, truncated, info = self._vector.step(to_box(action, self._box))
         senses, broken = self._senses(observation)
         reward = _float32(np.asarray(reward))
-        lost = np.logical_or.reduce([~np.isfinite(reward), *broken.values()])
+        broken["its reward"] = ~np.isfinite(reward)
+        lost = np.logical_or.reduce(list(broken.values()))
+        if lost.any():
+            self.fault = f"{next(name for name, worlds in broken.items() if worlds.any())} is not finite, in 32 bits"
         success = info.get("success", info.get("is_success"))
         self.tells_success |= success is not None
+        self.tells_cost |= "cost" in info
         told = {
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
@@ -125,7 +133,8 @@ class Environment:
         for failed in told["physics_error"][terminated | truncated]:
             self.void, self._void_in_a_row = self.void + int(failed), self._void_in_a_row + 1 if failed else 0
         if self._void_in_a_row > MAX_VOID:
-            raise NumericalError(f"the physics failed in {self._void_in_a_row} episodes of {self.id} in a row")
+            why = f": {self.fault}" if self.fault else ""
+            raise NumericalError(f"the physics failed in {self._void_in_a_row} episodes of {self.id} in a row{why}")
         return senses, np.where(np.isfinite(reward), reward, 0), terminated, truncated, told
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: dict[str, np.ndarray]) -> np.ndarray:
@@ -153,7 +162,7 @@ class Environment:
         self._vector.close()
 
     def _senses(self, observation: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """{sense: (n, size)}, 0 for what is not finite; and for each sense the worlds (n,) where that was so."""
+        """{sense: (n, size)}, 0 for what is not finite; and for each sense, in words, the worlds (n,) where it was."""
         if not isinstance(observation, dict):
             observation = {"observation": observation}
         senses, broken = {}, {}
@@ -161,8 +170,8 @@ class Environment:
             value = observation[name].reshape(self.n, -1)
             value = value if value.dtype == np.uint8 else _float32(value)
             finite = np.isfinite(value)
-            broken[name] = ~finite.all(axis=1)
-            senses[name] = np.where(finite, value, 0) if broken[name].any() else value
+            broken[f"sense {name!r}"] = worlds = ~finite.all(axis=1)
+            senses[name] = np.where(finite, value, 0) if worlds.any() else value
         return senses, broken
 
     def _judge(self, judge: Callable | None, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
@@ -205,11 +214,20 @@ def find(name: str) -> EnvSpec:
             if plugin.fault:
                 console.say(f"broken plug-in: {plugin}")
         broken = any(plugin.fault for plugin in plugins)  # the id may well be one of its: no far-fetched guesses
-        near = " or ".join(nearest(id, [*registry.TASKS, *gym.registry], cutoff=0.8 if broken else 0.5))
+        guesses = nearest(id, [*registry.TASKS, *gym.registry], cutoff=0.8 if broken else 0.5)
+        near = " or ".join(_with_module(guess, module) for guess in guesses)
         hint = f"did you mean {near}?" if near else "`ami-agent env list --all` shows them"
         if module and getattr(sys.modules[module], "__file__", None) is None:
             hint = f"{module} is only a folder here; go into it first, cd {module.partition('.')[0]}"
         raise UsageError(f"no environment {name!r}; {hint}") from error
+
+
+def _with_module(id: str, module: str) -> str:
+    """An id, with the module that has to be imported for it to be known."""
+    spec = gym.registry.get(id)
+    own = spec is not None and str(spec.entry_point).partition(":")[0] == module
+    own = own or getattr(spec and spec.entry_point, "__module__", "") == module
+    return f"{module}:{id}" if module and own else id
 
 
 def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -> gym.Env:
@@ -219,6 +237,9 @@ def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -
     """
     with explained(spec.id):
         env = gym.make(spec, disable_env_checker=True, **_limited(spec, options) | more)
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gym.Space):
+            raise UsageError(f"{spec.id} has no {name}: that must be a space of Gymnasium's")
     return Repeated(env, repeat) if repeat > 1 else env
 
 
@@ -251,9 +272,10 @@ def control_period(world: Any) -> float:
 def _method(world: Any, name: str) -> Callable | None:
     """A method of a world, or of the outermost wrapper around it that has one; None if there is none."""
     try:
-        return world.get_wrapper_attr(name) if isinstance(world, gym.Env) else getattr(world, name)
+        found = world.get_wrapper_attr(name) if isinstance(world, gym.Env) else getattr(world, name)
     except AttributeError:
         return None
+    return found if callable(found) else None
 
 
 def _import(module: str) -> None:
@@ -302,6 +324,8 @@ def _boxes(id: str, space: gym.Space) -> dict[str, Any]:
     bad = [name for name, box in boxes.items() if not isinstance(box, Box)]
     if bad:
         raise UsageError(f"{id}: sense {bad[0]!r} is {boxes[bad[0]]}; supported are Box and flat Dict of Box")
+    if not boxes:
+        raise UsageError(f"{id}: it has no senses: its observation space is empty")
     pictures = {name: box.shape for name, box in boxes.items() if _is_picture(box)}
     if len(pictures) == len(boxes):
         raise UsageError(f"{id}: it shows images only ({pictures}); supported are senses that are vectors")

@@ -147,7 +147,7 @@ def test_an_episode_is_lived_again_by_the_name_that_was_typed(folder):
         ("no_such_module:a/B-v0", "No module named 'no_such_module'"),
         ("raises:a/B-v0", "module raises cannot be imported: RuntimeError: out of order"),
         ("leaves:a/B-v0", "SystemExit"),
-        ("odd_worlds:odd/Bse-v0", "did you mean odd/Base-v0"),
+        ("odd_worlds:odd/Bse-v0", "did you mean odd_worlds:odd/Base-v0"),
         ("..:a", "cannot be imported"),
         ("", "no environment ''"),
     ],

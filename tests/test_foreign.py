@@ -1,11 +1,21 @@
 """What others' environments tell beside senses and reward, and what is wrapped around them."""
 
+import json
+import re
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from ami_agent.environment import Environment, to_box
+from ami_agent import cli
+from ami_agent.brain import Brain
+from ami_agent.brains import find_brain
+from ami_agent.environment import Environment, make, to_box
+from ami_agent.errors import NumericalError, UsageError
+from ami_agent.foreign.infos import flag
+from ami_envs.checks import examine
 
 
 class Telling(gym.Env):
@@ -35,6 +45,23 @@ class Goals(gym.Env):
         return self.reset()[0], -1.0, False, False, {}
 
 
+class Broken(Telling):
+    """`what` comes at its third step."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def step(self, action):
+        seen, reward, *rest = super().step(action)
+        if self.t < 3:
+            return seen, reward, *rest
+        if self.what == "exit":
+            sys.exit("the driver says goodbye")
+        changed = {"sense": (np.full(2, np.nan, np.float32), 1), "wide": (seen + 10, 1), "list": ([0, 0], 1)}
+        changed |= {"reward": (seen, np.nan), "no reward": (seen, None), "rewards": (seen, np.ones(2))}
+        return *changed[self.what], *rest
+
+
 class Judging(gym.Wrapper):
     def compute_reward(self, achieved, desired, info):
         return -np.linalg.norm(achieved - desired, axis=-1)
@@ -42,11 +69,12 @@ class Judging(gym.Wrapper):
 
 @pytest.fixture(autouse=True)
 def registered():
-    for id, world in {"t/Telling-v0": Telling, "t/Goals-v0": Goals, "t/Judged-v0": lambda: Judging(Goals())}.items():
-        gym.register(id, world, max_episode_steps=10)
+    worlds = {"Telling": Telling, "Goals": Goals, "Judged": lambda: Judging(Goals()), "Bare": gym.Env, "Broken": Broken}
+    for name, world in worlds.items():
+        gym.register(f"t/{name}-v0", world, max_episode_steps=None if name == "Goals" else 10)
     yield
-    for id in ("t/Telling-v0", "t/Goals-v0", "t/Judged-v0"):
-        del gym.registry[id]
+    for name in worlds:
+        del gym.registry[f"t/{name}-v0"]
 
 
 @pytest.mark.parametrize("repeat", [1, 3])
@@ -76,3 +104,69 @@ def test_actions_may_be_whole_numbers(dtype, low, high):
         del gym.registry["t/Whole-v0"]
     assert to_box(np.array([[-1.0, 1.0], [-0.4, 0.9]]), box).tolist()[0] == [low, high]
     assert to_box(np.array([-0.9, 0.9]), box).tolist() == [box.dtype.type(low), box.dtype.type(high)]
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("sense", "has nan as entry \\[0\\], where its space goes from -9.0 to 9.0"),
+        ("wide", "has 10.0 as entry"),
+        ("list", "is a list, not an array"),
+        ("reward", "the reward of step 2 is nan"),
+        ("no reward", "the reward of step 2 is None, not a number"),
+        ("rewards", "not a number"),
+        ("exit", "SystemExit: the driver says goodbye .*test_foreign.py, line"),
+    ],
+)
+def test_the_check_names_what_is_wrong(what, said):
+    (finding,) = examine("t/Broken-v0", {"what": what})
+    assert re.search(said, finding.fault)
+
+
+def test_what_was_not_finite_is_named():
+    for what, said in (("sense", "sense 'observation' is not finite"), ("reward", "its reward is not finite")):
+        world = Environment("t/Broken-v0", options={"what": what})
+        with pytest.raises(NumericalError, match=f"episodes of t/Broken-v0 in a row: {said}"):
+            for _ in range(12):
+                world.reset(seeds=[0])
+                for _ in range(3):
+                    world.step(np.zeros((1, 1)))
+
+
+def test_an_environment_that_exits_does_not_end_the_process_without_a_word():
+    world = Environment("t/Broken-v0", options={"what": "exit"})
+    world.reset(seeds=[0])
+    with pytest.raises(UsageError, match="t/Broken-v0 raised SystemExit: the driver says goodbye"):
+        for _ in range(3):
+            world.step(np.zeros((1, 1)))
+
+
+def test_what_an_environment_lacks_is_said(capsys):
+    with pytest.raises(UsageError, match="t/Bare-v0 has no observation_space"):
+        make(gym.spec("t/Bare-v0"), {})
+    with pytest.raises(UsageError, match="missing.*'what'.*--options"):
+        Environment("t/Broken-v0")
+    assert Environment("t/Goals-v0").spec.max_episode_steps == 1000
+    assert "t/Goals-v0 sets no time limit" in capsys.readouterr().err
+    with pytest.raises(TypeError):
+        flag("no")
+
+
+def test_weights_learned_elsewhere_are_used_here_from_now_on(tmp_path):
+    Brain(Environment("t/Telling-v0").spec).save(tmp_path / "w.safetensors")
+    brain, _ = find_brain(
+        Environment("t/Broken-v0", options={"what": "sense"}).spec, tmp_path, str(tmp_path / "w.safetensors")
+    )
+    assert brain.spec.environment == "t/Broken-v0"
+
+
+def test_cost_is_told_where_it_is_known(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = {}
+    for env in ("t/Telling-v0", "Pendulum-v1"):
+        assert cli.main(["run", "--env", env, "--agent", "noop", "--episodes", "1", "--json"]) == 0
+        told[env] = json.loads(capsys.readouterr().out)
+    assert told["t/Telling-v0"]["cost_mean"] == 4.5 and told["Pendulum-v1"]["cost_mean"] is None
+    folder = tmp_path / told["t/Telling-v0"]["run"]
+    assert json.loads((folder / "metrics.jsonl").read_text())["cost"] == 4.5
+    assert "mean cost" in (folder / "report.html").read_text()

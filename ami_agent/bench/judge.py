@@ -13,6 +13,7 @@ from ami_agent.environment import Environment
 from ami_agent.errors import NumericalError
 from ami_agent.evaluation.film import gif
 from ami_agent.evaluation.resimulate import film_of
+from ami_agent.evaluation.watched import Watched
 from ami_agent.learning.live import live
 from ami_agent.protocols import Agent, Episode
 from ami_agent.signals import Stop
@@ -22,32 +23,6 @@ FRAMES, PIXELS = 24, 64  # of a film
 
 class Interrupted(Exception):
     """A signal asked to stop: the piece stays unfinished."""
-
-
-class Watched:
-    """An environment, and what `Episode` does not keep of each episode in it: success at its last step, and cost."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self.n, self.spec, self.task = environment.n, environment.spec, environment.task
-        self.tells_success = False
-        self._seed, self._cost = np.zeros(self.n, np.int64), np.zeros(self.n)
-        self.final: dict[int, tuple[bool, float]] = {}  # by the episode's seed
-
-    def reset(self, mask: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]:
-        self._seed[mask], self._cost[mask] = np.array(seeds)[mask], 0.0
-        return self._environment.reset(mask, seeds)
-
-    def step(
-        self, action: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        told = self._environment.step(action)
-        _, _, terminated, truncated, info = told
-        self.tells_success = self._environment.tells_success
-        self._cost += info["cost"]
-        for i in np.flatnonzero(terminated | truncated).tolist():
-            self.final[int(self._seed[i])] = bool(info["success"][i]), float(self._cost[i])
-        return told
 
 
 def judged(

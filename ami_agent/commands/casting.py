@@ -110,7 +110,7 @@ def _ami(
     if journal is not None and (again := journal.recover()):
         console.say(f"remembered as far as they were lived: {again} episodes that a process left without an end")
     before = (0, 0) if store is None else (len(store), store.steps)
-    found = find_brain(environment.spec, folder, config.weights)
+    found = find_brain(environment.spec, folder, config.weights, config.env)
     if found is None and config.learn:
         found = Brain(environment.spec, BrainConfig(), config.seed), "new"
     if found is None:

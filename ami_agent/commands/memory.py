@@ -181,8 +181,12 @@ def _export(path: Path | str, config: Export) -> int:
 
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UsageError(f"--out {config.out} is not an empty folder: nothing is overwritten")
+    wanted = None if config.env is None else config.env.rpartition(":")[2]  # without the module that registers it
     with EpisodeStore(path, read_only=True) as store:
-        datasets, damaged = export(store, config.out, config.env)
+        there = store.stats()["environments"]
+        if wanted is not None and wanted not in there:
+            raise UsageError(f"nothing of {wanted!r} is remembered; there is {', '.join(there) or 'nothing'}")
+        datasets, damaged = export(store, config.out, wanted)
     if config.json:
         console.emit({"out": config.out, "datasets": datasets, "left_out": damaged})
         return 0
@@ -263,7 +267,9 @@ def _recall(path: Path | str, config: Recall) -> int:
         except KeyError as error:
             raise UsageError(f"{error.args[0]}; `ami-agent memory info` tells how many there are") from error
         if lived.latent is None:
-            raise UsageError(f"episode {config.episode} has no latents yet: a run with memory makes them")
+            raise UsageError(
+                f"episode {config.episode} has no latents: a run with memory makes them, by weights that its senses fit"
+            )
         if not (0 <= config.t <= len(lived) and 1 <= config.k <= 1000):
             raise UsageError(f"--t must lie from 0 to {len(lived)} and --k from 1 to 1000")
         memory = EpisodicMemory(store, lived.encoder, lived.environment)

@@ -26,6 +26,7 @@ from ami_agent.evaluation.report import write_report
 from ami_agent.evaluation.resimulate import film_of
 from ami_agent.evaluation.results import Results
 from ami_agent.evaluation.timed import Timed
+from ami_agent.evaluation.watched import Watched
 from ami_agent.files import write_bytes
 from ami_agent.learning.live import live
 from ami_agent.memory.database import check_url
@@ -127,6 +128,7 @@ def main(config: Config) -> int:
             "forgotten": player.forgotten(),
             "skipped_episodes": player.agent.skipped if isinstance(player.agent, AmiAgent) else 0,
             "void_episodes": environment.void,
+            "void_fault": environment.fault,
             "embedding": player.agent.embedding if isinstance(player.agent, AmiAgent) else None,
             "weights": player.origin,
             "learned_steps": player.learned_steps(),
@@ -142,19 +144,20 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
     """Live until all episodes are lived or a signal came; each is kept in the run's folder as it ends."""
     results = Results(action_repeat=config.action_repeat)
     first = config.seed * EPISODES_A_SEED + config.first
-    agent = Timed(player.agent)
+    agent, world = Timed(player.agent), Watched(environment)
     began = time.perf_counter()
     with (
         EpisodeStore(run.folder / "episodes.sqlite") as record,
         console.progress(config.episodes, f"{config.agent} in {config.env}") as advance,
     ):
-        for ended in live(environment, agent, itertools.count(first), run.folder.name, journal=player.journal):
+        for ended in live(world, agent, itertools.count(first), run.folder.name, journal=player.journal):
             player.study()
             for episode in ended:
                 known = player.remember(episode)
                 record.append(known)
-                results.add(known)
-                _note(run, known)
+                cost = world.final[known.seed][1] if environment.tells_cost else None
+                results.add(known, cost)
+                _note(run, known, cost)
                 if len(results.success) % SAVE_EVERY == 0:
                     player.save()
                 told = [success for success in results.success if success is not None]
@@ -168,10 +171,10 @@ def _live(config: Config, environment: Environment, player: Cast, run: Run, stop
     return results
 
 
-def _note(run: Run, episode: Episode) -> None:
+def _note(run: Run, episode: Episode, cost: float | None) -> None:
     surprise = None if episode.surprise is None else float(episode.surprise.mean())
     facts = {"seed": episode.seed, "success": episode.success, "return": float(episode.reward.sum())}
-    run.metric(**facts, length=len(episode), surprise=surprise)
+    run.metric(**facts, **({} if cost is None else {"cost": cost}), length=len(episode), surprise=surprise)
 
 
 def _report(config: Config, run: Run, results: Results, player: Cast, period: float, draw: bool) -> Path:
@@ -232,6 +235,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
     lived += f" (action repeat {facts['action_repeat']})"
     if facts["episodes"]:
         lived += f", return {facts['return_mean']:.1f}"
+    if facts["cost_mean"] is not None:
+        lived += f", cost {facts['cost_mean']:.2f}"
     if rate is not None:
         lived += f", success {rate:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})"
     lines = [f"{config.agent} in {config.env}: {lived}"]
@@ -245,7 +250,8 @@ def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report
     if facts["skipped_episodes"]:
         lines += [f"damaged episodes left out: {facts['skipped_episodes']}; see `ami-agent memory verify`"]
     if facts["void_episodes"]:
-        lines += [f"void episodes, in which the physics failed: {facts['void_episodes']}"]
+        why = f" ({facts['void_fault']})" if facts["void_fault"] else ""
+        lines += [f"void episodes, in which the physics failed: {facts['void_episodes']}{why}"]
     if facts["embedding"] == "meanwhile":
         lines += ["its new encoder saw old episodes during the run: what was planned depended on timing, too"]
     for line in [*lines, f"report: {report}"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class Config:
         check_range("threads", self.threads, 1, 256)
         check_range("action-repeat", self.action_repeat, 1, MOST)
         parse_options(self.options)
+        agent_folder(self.name, self.home, make=False)  # a name that cannot be is told before anything is learned
 
 
 def main(config: Config) -> int:
@@ -95,17 +97,19 @@ def main(config: Config) -> int:
     if config.json:
         console.emit(facts)
     else:
-        _tell(facts)
+        _tell(config, facts)
     return 0
 
 
-def _tell(facts: dict[str, Any]) -> None:
+def _tell(config: Config, facts: dict[str, Any]) -> None:
     env, repeat = facts["env"], facts["action_repeat"]
     lived = f"{facts['decisions']} decisions, {facts['steps']} env steps (action repeat {repeat})"
     lost = [f"{facts[name]} {name.replace('_', ' ')}" for name in ("skipped_updates", "void_episodes") if facts[name]]
     told = ", ".join([lived, f"{facts['updates']} updates", *lost])
     console.say(f"learned {env}: {told}, weights in {facts['weights']}")
-    console.say(f"see it act: ami-agent run --env {env}" + (f" --action-repeat {repeat}" if repeat > 1 else ""))
+    usual = Config(env=env)
+    where = replace(usual, options=config.options, action_repeat=repeat, home=config.home, name=config.name)
+    console.say(f"see it act: {shlex.join(['ami-agent', 'run', '--env', env, *flags(where, usual)])}")
 
 
 def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:

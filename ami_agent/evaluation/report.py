@@ -133,6 +133,8 @@ def _headline(results: Mapping[str, Any], episodes: list[dict[str, Any]]) -> lis
     spread = _finite(returns)
     note = f"{number(min(spread))} to {number(max(spread))}" if len(spread) > 1 else ""
     cards.append({"name": "mean return", "value": number(_mean(returns)), "note": note})
+    if costs := _list(results.get("costs")):
+        cards.append({"name": "mean cost", "value": number(_mean(costs)), "note": "what is to be avoided"})
     steps = int(sum(_finite([episode["length"] for episode in episodes])))
     note, repeat = f"{steps:,} steps" if steps else "", results.get("action_repeat") or 1
     if steps and repeat > 1:

@@ -17,6 +17,7 @@ class Results:
 
     success: list[bool | None] = field(default_factory=list)  # at any time of the episode; None: nobody tells
     returns: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)  # sums of info["cost"]; none where nobody tells
     lengths: list[int] = field(default_factory=list)  # decisions
     seeds: list[int] = field(default_factory=list)
     surprise: list[list[float]] = field(default_factory=list)
@@ -24,7 +25,8 @@ class Results:
     seconds: float = 0.0  # wall time of living, without reports
     action_repeat: int = 1  # env steps a decision
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Episode, cost: float | None = None) -> None:
+        self.costs += [] if cost is None else [cost]
         self.success.append(episode.success)
         self.returns.append(float(episode.reward.sum()))
         self.lengths.append(len(episode))
@@ -48,6 +50,7 @@ class Results:
             "success_rate": sum(told) / len(told) if told else None,
             "success_interval": [low, high],
             "return_mean": float(np.mean(self.returns)) if n else None,
+            "cost_mean": float(np.mean(self.costs)) if self.costs else None,
             "action_repeat": self.action_repeat,
             "decisions": decisions,
             "env_steps": steps,

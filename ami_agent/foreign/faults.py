@@ -31,8 +31,9 @@ def explained(id: str) -> Iterator[None]:
         raise ArtefactError(f"{id}: {error}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
         text = str(error).partition(registry.CREATOR)[0]
-        raise UsageError(text if text.startswith(id) else f"{id}: {text}") from error
-    except Exception as error:
+        needs = "; give it by --options '{\"NAME\": VALUE}'" if "required positional argument" in text else ""
+        raise UsageError((text if text.startswith(id) else f"{id}: {text}") + needs) from error
+    except (Exception, SystemExit) as error:
         if id.startswith("ami/"):
             raise
         what = f"{type(error).__name__}: {error}"  # someone else's code may raise anything
@@ -46,7 +47,7 @@ def living(id: str) -> Iterator[None]:
         yield
     except (AmiError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if id.startswith("ami/"):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -9,10 +9,18 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
+
+def flag(value: Any) -> bool:
+    """Raises TypeError for words."""
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return bool(value)
+
+
 KINDS: dict[str, Callable[[Any], bool | float]] = {
-    "success": bool,
-    "is_success": bool,
-    "physics_error": bool,
+    "success": flag,
+    "is_success": flag,
+    "physics_error": flag,
     "cost": float,
 }
 

@@ -91,7 +91,10 @@ def train(
         if resumed:
             training.resume()
         if config.steps <= training.warmup:
-            raise UsageError(f"{config.steps} env steps are too few: learning begins after {training.warmup}")
+            raise UsageError(
+                f"{config.steps} env steps are too few: learning begins after {training.warmup}, the warm-up, or an "
+                f"episode of {longest} decisions in each of {environment.n} worlds"
+            )
         return brain, training.learn(stop)
 
 

@@ -38,7 +38,9 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
     left_out, aside = 0, folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        for number, (kind, ids) in enumerate(_kinds(store, environment).items()):
+        for number, (kind, ids) in enumerate(_kinds(store).items()):
+            if environment not in (None, kind[0]):
+                continue
             name = f"ami/{re.sub(r'[^A-Za-z0-9]+', '-', kind[0]).strip('-').lower()}-memory-v{number}"
             written = _write(name, aside, store, ids, kind)
             left_out += len(ids) - written
@@ -51,10 +53,10 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
     return told, left_out
 
 
-def _kinds(store: EpisodeStore, environment: str | None) -> dict[tuple[str, str], list[int]]:
-    """Ascending ids of episodes by their environment and task; of one environment or (None) of all."""
+def _kinds(store: EpisodeStore) -> dict[tuple[str, str], list[int]]:
+    """Ascending ids of episodes by their environment and task."""
     found: dict[tuple[str, str], list[int]] = {}
-    for episode_id in store.ids(environment=environment):
+    for episode_id in store.ids():
         for kind in store.rows(f"SELECT environment, {store.task_column} FROM episode WHERE id = ?", episode_id):
             found.setdefault((str(kind[0]), str(kind[1])), []).append(episode_id)
     return found
@@ -79,7 +81,8 @@ def _write(name: str, folder: Path, store: EpisodeStore, ids: list[int], kind: t
                     observation_space=spaces.Dict({sense: _box(value) for sense, value in first.observation.items()}),
                     action_space=spaces.Box(-1.0, 1.0, first.action.shape[1:], np.float32),
                     description=f"What an agent remembers of {kind[0]}"
-                    + (f" with options {kind[1]}" if kind[1] else ""),
+                    + (f" with options {kind[1]}" if kind[1] else "")
+                    + ". Actions are in [-1, 1], from one bound of the environment's own to the other.",
                     algorithm_name="ami-agent",
                     jpeg_encoding=False,
                 )

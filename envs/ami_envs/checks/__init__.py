@@ -50,6 +50,7 @@ class Check(NamedTuple):
 
 
 KEEP = "keep what an episode needs in env.goal and env.hidden, not in the task"
+OWN, RAISES = "mend the line that is named there", "mend what raises that"
 FRESH, SAME = "hands_out_fresh_arrays", "repeats"
 
 CHECKS = {
@@ -119,7 +120,7 @@ def _try(check: Check, subject: Subject) -> tuple[str, str]:
         check.run(subject)
     except Fault as error:
         return str(error), error.cure or check.cure
-    except Exception as error:  # an environment may raise anything; what it raised is the finding
+    except (Exception, SystemExit) as error:  # an environment may raise anything; what it raised is the finding
         own = check.run is not lives and place(error, subject)
-        return words(error, subject), "mend the line that is named there" if own else check.cure
+        return words(error, subject), OWN if own else check.cure if subject.ours else RAISES
     return "", check.cure

@@ -83,9 +83,10 @@ def ends_well(subject: Subject) -> None:
 def rewards_by_goals(subject: Subject) -> None:
     """`compute_reward` gives the reward of every step, alone and for arrays of goals, with infos or empty ones."""
     env = subject.make()
-    if not hasattr(env.unwrapped, "compute_reward"):
+    judge = getattr(env.unwrapped, "compute_reward", None)
+    if not callable(judge):
         return
-    judge, steps = env.unwrapped.compute_reward, transitions(env, 50)
+    steps = transitions(env, 50)
     achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
     rewards, infos = np.array([step[1] for step in steps]), np.array([step[2] for step in steps])
     alone = [judge(*each) for each in zip(achieved, desired, infos, strict=True)]

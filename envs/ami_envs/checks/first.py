@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ami_envs.checks.trials import Fault, Subject, words
+from ami_envs.checks.trials import DECLARED, Fault, Subject, outside, words
 from ami_envs.faces import BatchEnv, SingleEnv
 from ami_envs.registry import task_of
 from ami_envs.scenes import compile_task
 
-WORLDS, STEPS = 2, 5
+WORLDS, STEPS, FOREIGN_STEPS = 2, 5, 200
 FINITE = "keep logs, roots and divisions in range"
 
 
@@ -24,7 +24,7 @@ def lives(subject: Subject) -> None:
             _live(subject)
         except Fault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _look_closer(subject)
             raise Fault(words(error, subject)) from error
         if subject.ours:
@@ -38,8 +38,15 @@ def _live(subject: Subject) -> None:
     env = subject.make()
     env.reset(seed=0)
     env.action_space.seed(0)
-    for _ in range(STEPS):
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+    for step in range(STEPS if subject.ours else FOREIGN_STEPS):
+        told: tuple[Any, ...] = env.step(env.action_space.sample())
+        observation, reward, terminated, truncated, _ = told
+        if np.ndim(reward) or not isinstance(reward, (int, float, np.ndarray, np.number, np.bool_)):
+            raise Fault(f"the reward of step {step} is {reward!r}, not a number", "return one number a step")
+        if not np.isfinite(reward):
+            raise Fault(f"the reward of step {step} is {reward}", FINITE)
+        if not subject.ours and (wrong := outside(env.observation_space, observation)):
+            raise Fault(f"at step {step} {wrong}", DECLARED)
         if terminated or truncated:
             env.reset()
     env.close()

@@ -14,12 +14,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
 from ami_envs.faces import BatchEnv, SingleEnv
 from ami_envs.registry import CREATOR, is_ours, load, task_of
 from ami_envs.senses import offered
 
 STEPS = 200
+DECLARED = "let observations lie in the space that is declared, of its shape and dtype"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -78,8 +80,10 @@ def words(error: BaseException, subject: Subject) -> str:
 
 def place(error: BaseException | None, subject: Subject) -> str:
     """The line of its author's own code, or nothing if the error is not from there."""
-    kind = load(subject.id) if subject.ours else gym.spec(subject.id).entry_point
-    home = Path(inspect.getfile(kind)).resolve().parent if inspect.isclass(kind) else None
+    entry = gym.spec(subject.id).entry_point
+    kind: Any = load(subject.id) if subject.ours else load_env_creator(entry) if isinstance(entry, str) else entry
+    written = inspect.isclass(kind) or inspect.isfunction(kind)
+    home = Path(inspect.getfile(kind)).resolve().parent if written else None
     found = ""
     while error is not None:  # Gymnasium raises some anew
         for frame in traceback.extract_tb(error.__traceback__):
@@ -116,11 +120,28 @@ def live(env: gym.Env, seed: int | None, steps: int = STEPS) -> list[tuple]:
     rng = np.random.default_rng(0)
     for step in range(steps):
         told.append(copy.deepcopy(env.step(chance(env, rng))))
-        if told[-1][0] not in env.observation_space:
-            raise Fault(f"the observation of step {step} is outside the observation space")
+        if wrong := outside(env.observation_space, told[-1][0]):
+            raise Fault(f"at step {step} {wrong}", DECLARED)
         if told[-1][2] or told[-1][3]:
             told.append(copy.deepcopy(env.reset()))
     return told
+
+
+def outside(space: gym.Space, value: Any, name: str = "the observation") -> str:
+    """In what an observation is not of its space; nothing where it is."""
+    if isinstance(space, gym.spaces.Dict) and isinstance(value, dict) and value.keys() == space.spaces.keys():
+        return next(filter(None, (outside(space[key], value[key], f"sense {key!r}") for key in value)), "")
+    if isinstance(value, (list, tuple)) and isinstance(space, gym.spaces.Box):
+        return f"{name} is a {type(value).__name__}, not an array"
+    if value in space:
+        return ""
+    if not isinstance(space, gym.spaces.Box) or not isinstance(value, np.ndarray):
+        return f"{name} is {value!r}, outside {space}"
+    if value.shape != space.shape or not np.can_cast(value.dtype, space.dtype):
+        return f"{name} is of shape {value.shape} and {value.dtype}, its space of {space.shape} and {space.dtype}"
+    entry = np.argwhere(~((value >= space.low) & (value <= space.high)))[0].tolist()
+    low, high = space.low[tuple(entry)], space.high[tuple(entry)]
+    return f"{name} has {value[tuple(entry)]} as entry {entry}, where its space goes from {low} to {high}"
 
 
 def chance(env: gym.Env, rng: np.random.Generator) -> Any:
