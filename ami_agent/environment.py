@@ -60,7 +60,8 @@ class Environment:
         self.task = json.dumps(options, sort_keys=True, default=str) if options else ""
         given, options = options or {}, _limited(found, options or {})
         ours = registry.is_ours(found)
-        if not ours and found.max_episode_steps is None and "max_episode_steps" not in given:
+        own_end = ours or foreign.knows(self.id) or found.max_episode_steps or "max_episode_steps" in given
+        if not own_end:
             console.say(f"{self.id} sets no time limit: episodes are cut after {NO_LIMIT} env steps; " + OWN_LIMIT)
         self._vector = _make_vector(found, n, options, repeat)
         space = self._vector.single_action_space
