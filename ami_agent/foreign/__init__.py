@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ami_agent.foreign import dmc, ogbench
 
-
 PROJECTS = (dmc, ogbench)
 
 
