@@ -30,6 +30,7 @@ from ami_envs import registry
 from ami_envs.inputs import check_action
 from ami_envs.plugins import load_plugins
 from ami_envs.senses import offered
+from ami_envs.task import Task
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
@@ -70,7 +71,9 @@ class Environment:
         world: Any = self.vector if ours else self.vector.envs[0]  # type: ignore[attr-defined]
         self._reward_of, self._end_of = _method(world, "compute_reward"), _method(world, "compute_terminated")
         place = (world.unwrapped.metadata or {}).get("place")
-        self.stays = registry.task_of(found.id, given).sessions if ours else stays(place)  # one place, all episodes
+        task = registry.task_of(found.id, given) if ours else None
+        self.stays = stays(place) if task is None else task.sessions  # one place, all episodes
+        self._free = task is not None and type(task).cost is Task.cost  # ours always tell a cost, most of them none
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
@@ -124,7 +127,7 @@ class Environment:
             self.fault = f"{next(name for name, worlds in broken.items() if worlds.any())} is not finite, in 32 bits"
         success = info.get("success", info.get("is_success"))
         self.tells_success |= success is not None
-        self.tells_cost |= "cost" in info
+        self.tells_cost |= "cost" in info and not self._free
         told = {
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
