@@ -70,6 +70,12 @@ class Batch:
     terminated: Tensor  # (B, T) float32, 1 where the step ended the task
     mask: Tensor  # (B, T) float32, 1 where the step was lived
 
+    def first(self, steps: int) -> Batch:
+        """Its first steps alone."""
+        seen = {name: value[:, : steps + 1] for name, value in self.observation.items()}
+        cut = (one[:, :steps] for one in (self.action, self.reward, self.terminated, self.mask))
+        return Batch(seen, *cut)
+
 
 class WorldModel(Protocol):
     """Latent dynamics learned by prediction (a JEPA) with heads for what a plan is judged by.

@@ -1,5 +1,7 @@
 """The world model: worked cases, and probes that must be learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -72,30 +74,39 @@ def test_a_constant_sense_does_not_blow_up():
     assert torch.isfinite(normaliser(torch.tensor([[1.0, 1.0]]))).all()
 
 
-def test_targets_worked_by_hand():
-    """Rewards to the window's end; nothing after a termination; the last moment's value where an episode was cut."""
-    brain = Brain(SPEC, SMALL)
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_targets_worked_by_hand(unroll):
+    """Rewards to the window's end; nothing after a termination; the last moment's value where an episode was cut; but
+    no less than what the next moment is worth."""
+    brain = Brain(SPEC, replace(SMALL, model=replace(SMALL.model, unroll=unroll)))
     model, gamma = brain.model, brain.model.discount
-    model.value = lambda latent, action=None, target=False: torch.full(latent.shape[:-1], 7.0)
+    model.value = lambda latent, action=None, target=False: latent[..., 0]
     reward = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0], [1.0, 2.0, 0.0]])
     terminated = torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]])
     mask = torch.tensor([[1.0, 1, 1], [1, 1, 0], [1, 1, 0]])
     batch = batch_of(torch.zeros(3, 4, 3), torch.zeros(3, 3, 1), reward, terminated, mask)
-    goal = model._targets(batch, torch.zeros(3, 3, 16), torch.Generator())
-    expected = [1 + gamma * (2 + gamma * (3 + gamma * 7)), 1 + gamma * 2, 1 + gamma * (2 + gamma * 7)]
-    np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
+    for next_worth in (0.0, 50.0):
+        seen = torch.full((3, 3, 16), 7.0)
+        seen[:, 0] = next_worth
+        goal = model._targets(batch, seen, torch.Generator())
+        lived = [1 + gamma * (2 + gamma * (3 + gamma * 7)), 1 + gamma * 2, 1 + gamma * (2 + gamma * 7)]
+        expected = lived if next_worth == 0 else [1 + gamma * 50] * 3
+        assert goal.shape == (3, unroll)
+        np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
+        if unroll == 2:
+            np.testing.assert_allclose(goal[:, 1].numpy(), [2 + gamma * (3 + gamma * 7), 2, 2 + gamma * 7], rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_the_loss_tells_what_the_lived_actions_are_worth_in_the_imagined_latents(steps):
+@pytest.mark.parametrize("window, unroll, steps", [(1, 1, 1), (1, 3, 1), (3, 1, 1), (3, 3, 3)])
+def test_the_loss_tells_what_the_lived_actions_are_worth_in_the_imagined_latents(window, unroll, steps):
     """The policy loss takes them from there; a window may be as short as one step."""
-    model = Brain(SPEC, SMALL).model
+    model = Brain(SPEC, replace(SMALL, model=replace(SMALL.model, unroll=unroll))).model
     for critic in model.critics:
         torch.nn.init.normal_(critic[-1].weight)
-    batch = batch_of(torch.randn(5, steps + 1, 3), torch.rand(5, steps, 1), torch.rand(5, steps))
+    batch = batch_of(torch.randn(5, window + 1, 3), torch.rand(5, window, 1), torch.rand(5, window))
     loss, told = model.loss(batch, torch.Generator())
     assert loss.isfinite() and told["latents"].shape == (5, steps + 1, 16)
-    torch.testing.assert_close(told["lived"], model.value(told["latents"][:, :-1], batch.action).detach())
+    torch.testing.assert_close(told["lived"], model.value(told["latents"][:, :-1], batch.action[:, :steps]).detach())
 
 
 def test_the_scale_of_values_is_followed_and_critics_go_on_saying_what_they_said():

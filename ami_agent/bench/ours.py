@@ -45,7 +45,8 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
     "ours-no-prediction": lambda config: _modelled(config, consistency=0.0),
     "ours-no-inverse": lambda config: _modelled(config, inverse=0.0),
     "ours-no-curiosity": lambda config: _trained(config, curious=False),
-    "ours-three-steps": lambda config: _studies(config, window=3),
+    "ours-no-bound": lambda config: _studies(config, window=1),
+    "ours-three-steps": lambda config: _modelled(config, unroll=3),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }
 

@@ -24,8 +24,8 @@ class StudyConfig:
     """Updates a decision: with an action repeat of 4, a quarter of that an env step."""
     batch: int = 256
     """Windows B in an update."""
-    window: int = 1
-    """Steps T of a window: how far the model is unrolled while it learns."""
+    window: int = 3
+    """Steps T of a window: the rewards of so many lived steps bound a value from below."""
     hindsight: float = 0.5
     """Share of the windows that get a goal that was reached later, where the environment has goals."""
     moved: float = 0.5

@@ -29,6 +29,8 @@ class ModelConfig:
     """Width of the hidden layers."""
     bins: int = 101
     """Bins of the reward head."""
+    unroll: int = 1
+    """Steps that the model is unrolled for while it learns, no more than a window has."""
     decay: float = 0.5
     """Weight of each further imagined step in the loss."""
     consistency: float = 20.0
@@ -45,6 +47,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.width < 4 or self.bins < 2:
             raise UsageError(f"width must be at least 4 and bins at least 2, not {self.width} and {self.bins}")
+        if self.unroll < 1:
+            raise UsageError(f"unroll must be at least 1, not {self.unroll}")
 
 
 class LatentModel(nn.Module):
@@ -161,6 +165,7 @@ class LatentModel(nn.Module):
             later = self.encode({name: value[:, 2:] for name, value in batch.observation.items()})
             seen = torch.cat([near[:, 1:], later], 1).float()  # what the next moments look like, (B, T, D)
         goal = self._targets(batch, seen, generator)
+        batch, seen = batch.first(goal.shape[1]), seen[:, : goal.shape[1]]
         self._rescale(goal[batch.mask > 0])
         latents = self._imagine(near[:, 0], batch.action)
         following, x = latents[:, 1:], torch.cat([latents[:, :-1], batch.action], -1)
@@ -214,17 +219,21 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def _targets(self, batch: Batch, seen: Tensor, generator: torch.Generator) -> Tensor:
-        """The critics' targets (B, T), from the next moments' latents (B, T, D): rewards to the last step that was
-        lived, then the value of the moment after it.
+        """The critics' targets (B, unroll), from the next moments' latents (B, T, D): the reward and the next moment's
+        value; or, if that is more, the rewards to the last step that was lived and the value of the moment after it.
+        The best that can be done is worth no less than what was done (He et al. 2017, optimality tightening).
         """
+        steps = min(self.config.unroll, seen.shape[1])
         last = batch.mask.sum(1).long().sub(1).clamp(min=0)
-        end = seen[torch.arange(len(seen)), last]
-        action = self.act(end, torch.randn(len(end), self.action_size, generator=generator))
-        onward, goal = self.value(end, action, target=True), torch.empty_like(batch.reward)
-        for t in reversed(range(goal.shape[1])):
-            goal[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
-            onward = torch.where(t <= last, goal[:, t], onward)
-        return goal
+        ends = torch.cat([seen[:, :steps], seen[torch.arange(len(seen)), last].unsqueeze(1)], 1)
+        noise = torch.randn(len(ends), 1, self.action_size, generator=generator).expand(-1, steps + 1, -1)
+        values = self.value(ends, self.act(ends, noise), target=True)
+        onward, lived = values[:, -1], torch.empty_like(batch.reward)
+        for t in reversed(range(seen.shape[1])):
+            lived[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
+            onward = torch.where(t <= last, lived[:, t], onward)
+        first = batch.first(steps)
+        return torch.maximum(first.reward + self.discount * (1 - first.terminated) * values[:, :-1], lived[:, :steps])
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
         return F.smooth_l1_loss(guess.float().squeeze(-1), (goal - self.level) / self.spread, reduction="none")
