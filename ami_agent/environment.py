@@ -30,7 +30,7 @@ from ami_envs import registry
 from ami_envs.inputs import check_action
 from ami_envs.plugins import load_plugins
 from ami_envs.senses import offered
-from ami_envs.task import Task
+from ami_envs.task import says
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 NO_LIMIT = 1000  # steps of an episode where an environment sets no limit: without one it might never end
@@ -73,7 +73,7 @@ class Environment:
         place = (world.unwrapped.metadata or {}).get("place")
         task = registry.task_of(found.id, given) if ours else None
         self.stays = stays(place) if task is None else task.sessions  # one place, all episodes
-        self._free = task is not None and type(task).cost is Task.cost  # ours always tell a cost, most of them none
+        self._free = task is not None and not says(task, "cost")  # ours always tell a cost, most of them none
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
@@ -228,10 +228,9 @@ def find(name: str) -> EnvSpec:
 
 def _with_module(id: str, module: str) -> str:
     """An id, with the module that has to be imported for it to be known."""
-    spec = gym.registry.get(id)
-    own = spec is not None and str(spec.entry_point).partition(":")[0] == module
-    own = own or getattr(spec and spec.entry_point, "__module__", "") == module
-    return f"{module}:{id}" if module and own else id
+    entry = gym.registry[id].entry_point if id in gym.registry else ""
+    home = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return f"{module}:{id}" if module and home == module else id
 
 
 def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -> gym.Env:

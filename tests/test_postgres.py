@@ -95,7 +95,7 @@ def test_many_that_are_killed_and_begin_again_lose_no_acknowledged_step(url):
 
     def robot(number: int) -> set[tuple[int, int]]:
         bases = range(number * 10_000_000, number * 10_000_000 + 1_000_000, 100_000)
-        return set().union(*(acknowledged_until_a_kill(url, base, 200) for base in bases))
+        return set().union(*(acknowledged_until_a_kill(url, base, most=200) for base in bases))
 
     with ThreadPoolExecutor() as pool:
         told = set().union(*pool.map(robot, range(4)))

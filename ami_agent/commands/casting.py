@@ -64,11 +64,9 @@ def learned_repeat(config: Config) -> int:
     return brains.learned_repeat(find(config.env).id, folder, config.weights)
 
 
-def cast(
-    config: Config, environment: Environment, device: str, learned_in: str, stop: Stop, stack: ExitStack
-) -> Cast | None:
-    """The agent `config` asks for; None if a signal came while it was still being trained, which is done with the
-    options `learned_in`: those of the run, but for the session that it is in.
+def cast(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
+    """The agent `config` asks for, as it was typed: if it must be trained first, then not in the run's session alone.
+    None if a signal came while it was still being trained.
 
     What must be closed or let go of at the run's end is entered into `stack`.
     """
@@ -79,7 +77,7 @@ def cast(
         return Cast(NoopAgent(size))
     if config.agent in ("floor", "oracle", "oracle-planner"):
         return Cast(_oracle(config, environment))
-    return _ami(config, environment, device, learned_in, stop, stack)
+    return _ami(config, environment, device, stop, stack)
 
 
 def _oracle(config: Config, environment: Environment) -> Agent:
@@ -96,9 +94,7 @@ def _oracle(config: Config, environment: Environment) -> Agent:
     return OraclePlannerAgent(vector.engine, task, seed=config.seed, repeat=environment.spec.action_repeat)
 
 
-def _ami(
-    config: Config, environment: Environment, device: str, learned_in: str, stop: Stop, stack: ExitStack
-) -> Cast | None:
+def _ami(config: Config, environment: Environment, device: str, stop: Stop, stack: ExitStack) -> Cast | None:
     folder = agent_folder(config.name, config.home, make=config.memory == "on")
     if config.memory == "on":
         stack.enter_context(HomeLock(folder))
@@ -114,7 +110,7 @@ def _ami(
     if found is None and config.learn:
         found = Brain(environment.spec, BrainConfig(), config.seed), "new"
     if found is None:
-        brain = _train_first(config, environment, learned_in, stop)
+        brain = _train_first(config, environment, stop)
         if brain is None:
             return None
         found = brain, "learned"
@@ -139,7 +135,7 @@ def _ami(
     return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
 
 
-def _train_first(config: Config, environment: Environment, learned_in: str, stop: Stop) -> Brain | None:
+def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:
     """Train a brain for an environment that has none; None if a signal came before the end."""
     again = brains.train_command(config.env, environment.spec.action_repeat)
     console.say(
@@ -152,7 +148,7 @@ def _train_first(config: Config, environment: Environment, learned_in: str, stop
     settings = train.Config(
         env=config.env,
         seed=config.seed,
-        options=learned_in,
+        options=config.options,
         action_repeat=environment.spec.action_repeat,
         home=config.home,
         name=config.name,

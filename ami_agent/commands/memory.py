@@ -183,8 +183,7 @@ def _export(path: Path | str, config: Export) -> int:
         raise UsageError(f"--out {config.out} is not an empty folder: nothing is overwritten")
     wanted = None if config.env is None else config.env.rpartition(":")[2]  # without the module that registers it
     with EpisodeStore(path, read_only=True) as store:
-        there = store.stats()["environments"]
-        if wanted is not None and wanted not in there:
+        if wanted is not None and wanted not in (there := store.stats()["environments"]):
             raise UsageError(f"nothing of {wanted!r} is remembered; there is {', '.join(there) or 'nothing'}")
         datasets, damaged = export(store, config.out, wanted)
     if config.json:

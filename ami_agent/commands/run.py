@@ -102,7 +102,7 @@ def main(config: Config) -> int:
     """Live the episodes, write the report, and print what was measured."""
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
-    typed, config = config.options, replace(config, options=in_session(config.env, config.options, config.seed))
+    typed, config = config, replace(config, options=in_session(config.env, config.options, config.seed))
     if config.learn and config.device == "cuda":
         raise UsageError("--learn works on the processor for now; leave --device cuda out")
     config = replace(config, action_repeat=config.action_repeat or learned_repeat(config))
@@ -110,7 +110,7 @@ def main(config: Config) -> int:
     with ExitStack() as stack:
         stack.callback(environment.close)
         stop = stack.enter_context(graceful())
-        player = cast(config, environment, device, typed, stop, stack)
+        player = cast(typed, environment, device, stop, stack)
         if player is None:
             return stop.exit_code
         run = Run.create("runs", "run", config.env, config.agent, config.seed, config)

@@ -116,7 +116,7 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
     """Begin a run of learning, or go on with one, to its end; None, and the way to go on told, if `stop` came first."""
     with ExitStack() as stack:
         if config.resume is None:
-            config = _long(config, config)
+            config = _long(config, config.steps)
             run = Run.create("runs", "train", config.env, "ami", config.seed, config)
             stack.enter_context(HomeLock(run.folder))
         else:
@@ -178,12 +178,12 @@ def _saved(run: Run, now: Config) -> Config:
     saved = build(Config, {name: value for name, value in run.config.items() if name != "resume"})
     name = saved.name if now.name == Config.name else now.name
     home, export = now.home or saved.home, now.export or saved.export
-    return _long(replace(saved, name=name, home=home, export=export, json=now.json), now)
+    return _long(replace(saved, name=name, home=home, export=export, json=now.json), now.steps)
 
 
-def _long(config: Config, asked: Config) -> Config:
-    """The same, for as many steps as were asked for, if they were."""
-    steps = config.train.steps if asked.steps is None else asked.steps
+def _long(config: Config, steps: int | None) -> Config:
+    """The same, for as many steps, if that is said."""
+    steps = config.train.steps if steps is None else steps
     return replace(config, steps=None, train=replace(config.train, steps=steps))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
+from ami_agent.repeat import AT_ANY, SUMMED
+
 
 def flag(value: Any) -> bool:
     """Raises TypeError for words."""
@@ -17,12 +19,7 @@ def flag(value: Any) -> bool:
     return bool(value)
 
 
-KINDS: dict[str, Callable[[Any], bool | float]] = {
-    "success": flag,
-    "is_success": flag,
-    "physics_error": flag,
-    "cost": float,
-}
+KINDS: dict[str, Callable[[Any], bool | float]] = {**dict.fromkeys(AT_ANY, flag), **dict.fromkeys(SUMMED, float)}
 
 
 class Infos(gym.Wrapper, RecordConstructorArgs):

@@ -232,8 +232,8 @@ class LatentModel(nn.Module):
         for t in reversed(range(seen.shape[1])):
             lived[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
             onward = torch.where(t <= last, lived[:, t], onward)
-        first = batch.first(steps)
-        return torch.maximum(first.reward + self.discount * (1 - first.terminated) * values[:, :-1], lived[:, :steps])
+        reward, goes_on = batch.reward[:, :steps], 1 - batch.terminated[:, :steps]
+        return torch.maximum(reward + self.discount * goes_on * values[:, :-1], lived[:, :steps])
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
         return F.smooth_l1_loss(guess.float().squeeze(-1), (goal - self.level) / self.spread, reduction="none")

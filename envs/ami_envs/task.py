@@ -157,7 +157,12 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt(np.vecdot(offset, offset))
 
 
+def says(task: Task, name: str) -> bool:
+    """Whether a task has a method of its own there, not that of every task."""
+    return getattr(type(task), name) is not getattr(Task, name)
+
+
 def hooks(task: Task) -> list[Any]:
     """What the task says beyond what every task must; None for what it leaves to the base class: it costs nothing."""
     names = ("before", "after", "failure", "cost", "privileged")
-    return [getattr(task, name) if getattr(type(task), name) is not getattr(Task, name) else None for name in names]
+    return [getattr(task, name) if says(task, name) else None for name in names]
