@@ -153,12 +153,11 @@ def update_rows(rounds: int) -> Iterator[Row]:
     rest = [weight for weight in model.parameters() if id(weight) not in apart]
 
     def gradients() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
-            loss, metrics = model.loss(batch, generator)
-            torch.autograd.grad(loss, rest)
-            torch.autograd.grad(
-                model.policy_loss(*(metrics[name] for name in ("latents", "lived", "weight")), generator), policy
-            )
+        loss, metrics = model.loss(batch, generator)
+        torch.autograd.grad(loss, rest)
+        torch.autograd.grad(
+            model.policy_loss(*(metrics[name] for name in ("latents", "lived", "weight")), generator), policy
+        )
 
     times = turns({"update": lambda: learner.update(batch, generator), "gradients": gradients}, rounds, TURN)
     yield row(f"update, windows x steps {n} x {steps}", [1e3 * value for value in times["update"]], "CPU-ms")

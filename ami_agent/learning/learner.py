@@ -29,7 +29,7 @@ class LearnerConfig:
 
 
 class Learner:
-    """Adam on the model and on the policy prior, apart; in bf16 where the processor multiplies it fast."""
+    """Adam on the model and on the policy prior, apart."""
 
     def __init__(self, brain: Brain, config: LearnerConfig | None = None) -> None:
         self.brain, self.config = brain, config or LearnerConfig()
@@ -44,7 +44,6 @@ class Learner:
             "model": torch.optim.Adam(groups, lr=rate, fused=True),
             "policy": torch.optim.Adam(self._policy, lr=rate, fused=True),
         }
-        self._half = torch.cpu._is_avx512_bf16_supported()
         self.skipped = 0  # steps of either optimiser that were not made, their loss or gradient not being finite
         self._in_a_row = {"model": 0, "policy": 0}
 
@@ -55,13 +54,11 @@ class Learner:
             NumericalError: the loss was not finite too often in a row; the weights are those of the last good update.
         """
         model = self.brain.model
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            loss, metrics = model.loss(batch, generator)
+        loss, metrics = model.loss(batch, generator)
         latents, lived, weight = (metrics.pop(name) for name in ("latents", "lived", "weight"))
         if not self._backward("model", loss, self._model):
             return {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            policy_loss = model.policy_loss(latents, lived, weight, generator)
+        policy_loss = model.policy_loss(latents, lived, weight, generator)
         if self._backward("policy", policy_loss, self._policy):
             self._optimisers["policy"].step()
         self._optimisers["model"].step()
