@@ -136,7 +136,7 @@ class LatentModel(nn.Module):
 
     def _lower(self, first: Tensor, second: Tensor) -> Tensor:
         """The lower of two guesses (..., 1), as a value (...,)."""
-        return self.level + self.spread * torch.minimum(first, second).float().squeeze(-1)
+        return self.level + self.spread * torch.minimum(first, second).squeeze(-1)
 
     @property
     def action_gap(self) -> Tensor:
@@ -146,12 +146,12 @@ class LatentModel(nn.Module):
     def act(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """The policy prior's action, (..., D) -> (..., A) in [-1, 1]: its mean, or with normal noise a sample."""
         if noise is None:
-            return self.policy(latent)[..., : self.action_size].float().tanh()
+            return self.policy(latent)[..., : self.action_size].tanh()
         mean, log_std = self._policy(latent)
         return torch.addcmul(mean, noise, log_std.exp()).tanh()
 
     def _policy(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.policy(latent).float().chunk(2, -1)
+        mean, log_std = self.policy(latent).chunk(2, -1)
         return mean, -5.0 + 3.0 * (log_std.tanh() + 1.0)  # std from exp(-5) to e
 
     # -- learning -----------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class LatentModel(nn.Module):
         near = self.encode({name: value[:, :2] for name, value in batch.observation.items()})
         with torch.no_grad():
             later = self.encode({name: value[:, 2:] for name, value in batch.observation.items()})
-            seen = torch.cat([near[:, 1:], later], 1).float()  # what the next moments look like, (B, T, D)
+            seen = torch.cat([near[:, 1:], later], 1)  # what the next moments look like, (B, T, D)
         goal = self._targets(batch, seen, generator)
         batch, seen = batch.first(goal.shape[1]), seen[:, : goal.shape[1]]
         self._rescale(goal[batch.mask > 0])
@@ -176,10 +176,10 @@ class LatentModel(nn.Module):
         def mean(loss: Tensor) -> Tensor:
             return (weight * loss).sum()
 
-        ends = self.end_head(following).float().squeeze(-1)
-        inverse = self.inverse(near.flatten(-2)).float()
+        ends = self.end_head(following).squeeze(-1)
+        inverse = self.inverse(near.flatten(-2))
         losses = {
-            "consistency": mean((following.float() - seen).square().mean(-1)),
+            "consistency": mean((following - seen).square().mean(-1)),
             "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward)),
             "critic": mean(torch.stack([self._critic_loss(guess, goal) for guess in guesses]).sum(0)),
             "end": mean(F.binary_cross_entropy_with_logits(ends, batch.terminated, reduction="none")),
@@ -236,7 +236,7 @@ class LatentModel(nn.Module):
         return torch.maximum(reward + self.discount * goes_on * values[:, :-1], lived[:, :steps])
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
-        return F.smooth_l1_loss(guess.float().squeeze(-1), (goal - self.level) / self.spread, reduction="none")
+        return F.smooth_l1_loss(guess.squeeze(-1), (goal - self.level) / self.spread, reduction="none")
 
     @torch.no_grad()
     def _rescale(self, goal: Tensor) -> None:

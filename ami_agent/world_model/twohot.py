@@ -27,13 +27,13 @@ class TwoHot(nn.Module):
 
     def decode(self, logits: Tensor) -> Tensor:
         """Expected value in symlog space, back in the scalar's own: (..., bins) -> (...,)."""
-        return symexp(logits.float().softmax(-1) @ self.centres)
+        return symexp(logits.softmax(-1) @ self.centres)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross entropy against the two bins on either side of the target: (..., bins), (...,) -> (...,)."""
         place = (symlog(target).clamp(-self.limit, self.limit) + self.limit) * ((self.bins - 1) / (2 * self.limit))
         low = place.floor().clamp(max=self.bins - 2)
         share = (place - low).unsqueeze(-1)
-        log_p = F.log_softmax(logits.float(), dim=-1)
+        log_p = F.log_softmax(logits, dim=-1)
         index = low.nan_to_num().long().unsqueeze(-1)  # a target that is not a number makes a loss that is none
         return -((1 - share) * log_p.gather(-1, index) + share * log_p.gather(-1, index + 1)).squeeze(-1)
