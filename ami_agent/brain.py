@@ -40,7 +40,7 @@ class Brain:
         e = self.config.encoder
         with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
             torch.manual_seed(seed)
-            encoder = SenseEncoder(spec.senses, e, spec.place if spec.goes else ())
+            encoder = SenseEncoder(spec.senses, e, spec.place if spec.goes else (), spec.angles)
             discount = discount_for(spec.max_episode_steps)
             self.model = LatentModel(encoder, e.latent, spec.action_size, SimNorm(e.group), discount, self.config.model)
 

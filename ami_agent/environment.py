@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console, foreign
 from ami_agent.errors import NumericalError, UsageError, nearest
+from ami_agent.foreign.angles import angles_of
 from ami_agent.foreign.faults import explained, living
 from ami_agent.foreign.infos import Infos
 from ami_agent.places import place_of, stays
@@ -77,14 +78,16 @@ class Environment:
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
+        sizes = {sense: math.prod(box.shape) for sense, box in boxes.items()}
         self.spec = Spec(
             environment=kept,
-            senses={sense: (math.prod(box.shape),) for sense, box in boxes.items()},
+            senses={sense: (size,) for sense, size in sizes.items()},
             action_size=math.prod(self._box.shape),
             goals=goals and self._reward_of is not None,
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(world.unwrapped) * repeat,
             action_repeat=repeat,
+            angles={} if ours else angles_of(self.id, world, lambda: make(found, given), sizes),
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error

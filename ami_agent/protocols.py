@@ -10,7 +10,7 @@ Actions are in [-1, 1] everywhere inside the agent; `ami_agent.environment` maps
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class Spec:
     place: tuple[int, ...] = ()  # entries of sense `observation` that say where the agent is, if it moves about
     near: float = 0.0  # how close to a place is there, in their units
     goes: bool = False  # goals are such places
+    angles: dict[str, tuple[int, ...]] = field(default_factory=dict)  # entries of senses that go round and round
 
 
 @dataclass(frozen=True)

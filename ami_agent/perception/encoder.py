@@ -71,6 +71,25 @@ class Normaliser(nn.Module):
         return ((values - self.mean) / self.std).clamp(-10.0, 10.0)
 
 
+class Entries(nn.Module):
+    """What is taken in of a sense (..., size): all but `left_out`, with sine and cosine in place of `angles`."""
+
+    kept: Tensor
+    angles: Tensor
+
+    def __init__(self, size: int, left_out: tuple[int, ...], angles: tuple[int, ...]) -> None:
+        super().__init__()
+        angles = tuple(entry for entry in angles if entry not in left_out)
+        kept = [entry for entry in range(size) if entry not in left_out and entry not in angles]
+        self.size = len(kept) + 2 * len(angles)
+        self.register_buffer("kept", torch.tensor(kept, dtype=torch.long), persistent=False)
+        self.register_buffer("angles", torch.tensor(angles, dtype=torch.long), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        turned = values.index_select(-1, self.angles)
+        return torch.cat([values.index_select(-1, self.kept), turned.sin(), turned.cos()], -1)
+
+
 class SenseEncoder(nn.Module):
     """{sense: (..., *shape)} -> latent (..., D), for senses that are vectors.
 
@@ -82,15 +101,15 @@ class SenseEncoder(nn.Module):
         place: entries of `observation` that say where one is, if goals are such places. How to get to one from here
             does not depend on where in the world that is, so all that is taken in of places is how far the goal is off:
             what was learned in one place holds in every other, and what stands where is for memory to know.
+        angles: entries of senses that go round and round: taken in as sine and cosine.
     """
-
-    kept: Tensor
 
     def __init__(
         self,
         senses: Mapping[str, tuple[int, ...]],
         config: EncoderConfig | None = None,
         place: tuple[int, ...] = (),
+        angles: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
         self.config = config or EncoderConfig()
@@ -99,13 +118,14 @@ class SenseEncoder(nn.Module):
             raise UsageError(f"no sense that is a vector among {dict(senses)}; images are not learned from yet")
         if sizes.get("achieved_goal", 0) == sizes.get("desired_goal"):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
-        kept = [entry for entry in range(sizes.get("observation", 0)) if entry not in place]
-        self.relative = bool(place)
-        self.register_buffer("kept", torch.tensor(kept, dtype=torch.long), persistent=False)  # of `observation`
         if place:
             sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
-            sizes["observation"] = len(kept)
-            sizes = {name: size for name, size in sizes.items() if size}
+        parts = {name: (place if name == "observation" else (), (angles or {}).get(name, ())) for name in sizes}
+        changed = {name: Entries(sizes[name], *parts[name]) for name in sizes if any(parts[name])}
+        self.changed = {name: layer_name(name) for name in changed}
+        self.entries = nn.ModuleDict({layer: changed[name] for name, layer in self.changed.items()})
+        sizes = {name: changed[name].size if name in changed else size for name, size in sizes.items()}
+        sizes = {name: size for name, size in sizes.items() if size}
         self.layers = {name: layer_name(name) for name in sizes}
         width = self.config.width
         self.normalise = nn.ModuleDict({self.layers[name]: Normaliser(size) for name, size in sizes.items()})
@@ -143,9 +163,8 @@ class SenseEncoder(nn.Module):
 
     def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         senses = with_goal_offset(observation)
-        if self.relative and "observation" in senses:
-            senses["observation"] = senses["observation"].index_select(-1, self.kept)
-        return senses
+        changed = {name: self.entries[layer](senses[name]) for name, layer in self.changed.items() if name in senses}
+        return {**senses, **changed}
 
 
 def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
