@@ -7,6 +7,7 @@ is learned at one turn then holds at no other, unless it is known to be an angle
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -36,13 +37,10 @@ def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mappi
     if not len(_hinges(world)):
         return {}
     try:
-        other = make()
-    except Exception:  # there may be one world only: then numbers stay what they are
-        return {}
-    try:
-        return _found(other, sizes)
-    finally:
-        other.close()
+        with closing(make()) as other:
+            return _found(other, sizes)
+    except (Exception, SystemExit):
+        return {}  # there may be one only, or it fails: who lives in the first is told of its faults
 
 
 def _named(id: str, told: Any, sizes: Mapping[str, int]) -> Angles:
