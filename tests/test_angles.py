@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from ami_agent import cli
 from ami_agent.brain import Brain
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
@@ -26,6 +27,12 @@ from ami_agent.perception.encoder import EncoderConfig, SenseEncoder
 )
 def test_hinges_without_limits_are_found(name, found):
     assert Environment(name).spec.angles == found
+
+
+def test_what_is_known_of_a_world_tells_them(capsys):
+    assert cli.main(["env", "info", "Swimmer-v5"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "angles that go round, learned from as sine and cosine: 0" in said
 
 
 def test_where_a_second_world_cannot_be_made_nothing_is_found():
