@@ -66,10 +66,12 @@ class Brain:
         return np.maximum(-value.astype(np.float64), LEAST_COST)
 
     def encoder_id(self) -> str:
-        """Identity of the encoder's weights: latents of two encoders are never compared."""
+        """Identity of the encoder's weights, and what they take in: latents of two encoders are never compared."""
         digest = hashlib.blake2b(digest_size=8)
         for name, value in sorted(self.model.encoder.state_dict().items()):
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+        if self.spec.angles:
+            digest.update(repr(sorted(self.spec.angles.items())).encode())
         return digest.hexdigest()
 
     def check_fits(self, spec: Spec) -> None:

@@ -79,6 +79,7 @@ class Environment:
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
         sizes = {sense: math.prod(box.shape) for sense, box in boxes.items()}
+        unseen = {name: value for name, value in given.items() if name != "render_mode"}
         self.spec = Spec(
             environment=kept,
             senses={sense: (size,) for sense, size in sizes.items()},
@@ -87,7 +88,7 @@ class Environment:
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(world.unwrapped) * repeat,
             action_repeat=repeat,
-            angles={} if ours else angles_of(self.id, world, lambda: make(found, given), sizes),
+            angles={} if ours else angles_of(self.id, world, lambda: make(found, unseen), sizes),
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error

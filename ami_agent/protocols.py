@@ -36,7 +36,7 @@ class Spec:
     place: tuple[int, ...] = ()  # entries of sense `observation` that say where the agent is, if it moves about
     near: float = 0.0  # how close to a place is there, in their units
     goes: bool = False  # goals are such places
-    angles: dict[str, tuple[int, ...]] = field(default_factory=dict)  # entries of senses that go round and round
+    angles: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by sense: entries that go round and round
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ def test_numbers_alone_are_senses_and_time_truncates(id: str) -> None:
 
 
 @needs_dm_control
+def test_angles_that_go_round_are_known() -> None:
+    assert Environment("dm_control/reacher-easy-v0").spec.angles == {"position": (0,)}  # the wrist has limits
+
+
+@needs_dm_control
 def test_a_seed_is_an_episode_whatever_came_before() -> None:
     def life(environment: Environment, seed: int) -> list[np.ndarray]:
         seen = [environment.reset(seeds=[seed])]

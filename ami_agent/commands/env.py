@@ -18,8 +18,9 @@ from ami_agent.commands.common import parse_options
 from ami_agent.commands.env_facts import facts, fancy, overview, show_table, text
 from ami_agent.environment import all_senses, find, make
 from ami_agent.errors import ArtefactError, UsageError
+from ami_agent.foreign.angles import angles_of
 from ami_envs.plugins import Plugin, load_plugins
-from ami_envs.registry import ENGINE_OPTIONS, TASKS
+from ami_envs.registry import ENGINE_OPTIONS, TASKS, is_ours
 
 if TYPE_CHECKING:
     from ami_envs.checks import Finding
@@ -126,6 +127,10 @@ def _info(config: Info) -> int:
     chosen = parse_options(config.options)
     env = make(spec, all_senses(spec, chosen) | chosen)
     said = facts(spec, env)
+    if not is_ours(spec):
+        sizes = {name: one["shape"][0] for name, one in said["senses"].items() if len(one.get("shape", ())) == 1}
+        for name, entries in angles_of(spec.id, env, lambda: make(spec, chosen), sizes).items():
+            said["senses"][name]["angles"] = list(entries)
     env.close()
     if config.json:
         console.emit(said)
@@ -169,7 +174,10 @@ def _tell(said: dict[str, Any]) -> None:
 def _sense(said: dict[str, Any], name: str) -> tuple[str, str, str, str]:
     sense = said["senses"][name]
     asked = "" if "hz" not in sense or name in said["own_senses"] else " (if asked for)"
-    return name + asked, text(sense), f"{sense['hz']:g} Hz" if "hz" in sense else "", sense.get("about", "")
+    turns = (
+        f"angles that go round, learned from as sine and cosine: {text(sense['angles'])}" if "angles" in sense else ""
+    )
+    return name + asked, text(sense), f"{sense['hz']:g} Hz" if "hz" in sense else "", sense.get("about", turns)
 
 
 def _tell_choices(said: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import re
 import sys
@@ -20,7 +19,6 @@ from rich.text import Text
 
 from ami_agent import console
 from ami_agent.environment import control_period
-from ami_agent.foreign.angles import angles_of
 from ami_envs.core import LIMIT, WorldEnv
 from ami_envs.registry import is_ours, load, options
 from ami_envs.robots import ROBOTS, Manipulator
@@ -88,11 +86,6 @@ def facts(spec: EnvSpec, env: gym.Env) -> dict[str, Any]:
                 "delay": one.sensor.delay,
                 "about": first_sentence(type(one.sensor)),
             }
-    else:
-        sizes = {name: math.prod(sense.shape) for name, sense in senses.items() if isinstance(sense, gym.spaces.Box)}
-        angles = angles_of(spec.id, env, lambda: gym.make(env.unwrapped.spec), sizes)  # type: ignore[arg-type]
-        for name, entries in angles.items():
-            said["senses"][name]["about"] = f"angles that go round, learned from as sine and cosine: {text(entries)}"
     return said
 
 

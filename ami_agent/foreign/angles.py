@@ -6,8 +6,9 @@ is learned at one turn then holds at no other, unless it is known to be an angle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from operator import index
 from typing import Any
 
 import gymnasium as gym
@@ -15,59 +16,72 @@ import numpy as np
 
 from ami_agent.errors import UsageError
 
-HINGE = 3  # MuJoCo's mjJNT_HINGE
-EPISODES, STEPS = 3, 4  # that are tried
+HINGE, JOINT = 3, 0  # MuJoCo's mjJNT_HINGE, and its mjTRN_JOINT: what is moved by way of a joint
+EPISODES, STEPS = 3, 20  # that are tried
 EXACT = 1e-5  # how near an entry is to the joint's angle, where that is what it tells
+GOALS = {"achieved_goal", "desired_goal"}  # these are compared as the environment compares them
 Angles = dict[str, tuple[int, ...]]
 
 
 def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mapping[str, int]) -> Angles:
-    """{sense: entries} of a world: those that `metadata["angles"]` names, in radians; or, where MuJoCo moves it, those
-    that tell the angles of hinges without limits, which a second world is made and tried for.
+    """{sense: entries} of a world: those that `metadata["angles"]` names, in radians. Where it names none, and MuJoCo
+    moves the world, those that tell the angles of hinges which nothing limits or holds; for that a second world is made
+    and tried at random. What fails there is found by whoever lives in the first, and no angle is.
 
     Args:
-        sizes: of the senses.
+        sizes: of the senses; goals are never taken for angles.
 
     Raises:
         UsageError: the metadata names what is not there.
     """
+    sizes = {name: size for name, size in sizes.items() if name not in GOALS}
     told = (world.unwrapped.metadata or {}).get("angles")
     if told is not None:
         return _named(id, told, sizes)
-    if not len(_hinges(world)):
-        return {}
+    found: Angles = {}
     try:
-        with closing(make()) as other:
-            return _found(other, sizes)
+        if len(_hinges(getattr(_physics(world), "model", None))):
+            with closing(make()) as other:
+                found = _found(other, sizes)
     except (Exception, SystemExit):
-        return {}  # there may be one only, or it fails: who lives in the first is told of its faults
+        return found
+    return found
 
 
 def _named(id: str, told: Any, sizes: Mapping[str, int]) -> Angles:
     try:
-        angles = {str(sense): tuple(sorted({int(entry) for entry in entries})) for sense, entries in told.items()}
-    except (AttributeError, TypeError, ValueError):
-        angles = {"": ()}
-    if not all(sense in sizes and all(0 <= entry < sizes[sense] for entry in angles[sense]) for sense in angles):
+        angles = {sense: tuple(sorted({index(entry) for entry in entries})) for sense, entries in told.items()}
+        there = all(0 <= entry < sizes[sense] for sense, entries in angles.items() for entry in entries)
+    except (AttributeError, KeyError, TypeError):
+        there = False
+    if not there:
         raise UsageError(f'{id}: metadata["angles"] is {told!r}; it is {{sense: entries}}, of {dict(sizes)}')
-    return angles
+    return {sense: entries for sense, entries in angles.items() if entries}
 
 
 def _found(world: gym.Env, sizes: Mapping[str, int]) -> Angles:
     """By what is sensed in a few moments, and where the hinges are then."""
-    world.action_space.seed(0)
-    turned, seen = [], []
-    for seed in range(EPISODES):
-        moment = world.reset(seed=seed)[0]
-        for _ in range(STEPS):
-            turned.append(_hinges(world))
-            seen.append(moment if isinstance(moment, dict) else {"observation": moment})
-            seen[-1] = {name: np.array(seen[-1][name], np.float64).ravel() for name in sizes}
-            moment = world.step(world.action_space.sample())[0]
-    hinges = np.array(turned)  # (moments, hinges)
+    moments = list(_moments(world))
+    hinges = np.array([turned for _, turned in moments])  # (moments, hinges)
     hinges = hinges[:, np.ptp(hinges, axis=0) > 100 * EXACT]  # of others it cannot be told what tells them
-    angles = {name: _same(np.array([moment[name] for moment in seen]), hinges) for name in sizes}
+    told = {name: np.array([np.ravel(seen[name]) for seen, _ in moments], np.float64) for name in sizes}
+    angles = {name: _same(values, hinges) for name, values in told.items()}
     return {name: entries for name, entries in angles.items() if entries}
+
+
+def _moments(world: gym.Env) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """What is sensed, and the angles of the hinges, in radians."""
+    world.action_space.seed(0)
+    for seed in range(EPISODES):
+        seen, ended = world.reset(seed=seed)[0], False
+        for _ in range(STEPS):
+            physics = _physics(world)
+            angles = np.array(physics.data.qpos, np.float64)[_hinges(physics.model)]
+            yield seen if isinstance(seen, dict) else {"observation": seen}, angles
+            if ended:
+                break
+            seen, _, terminated, truncated, _ = world.step(world.action_space.sample())
+            ended = terminated or truncated
 
 
 def _same(values: np.ndarray, hinges: np.ndarray) -> tuple[int, ...]:
@@ -76,13 +90,17 @@ def _same(values: np.ndarray, hinges: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero((off < EXACT * (1 + np.abs(hinges).max(axis=0))).any(axis=1)).tolist())
 
 
-def _hinges(world: gym.Env) -> np.ndarray:
-    """The angles of a world's hinges without limits, in radians; none if no MuJoCo is seen behind it."""
+def _physics(world: gym.Env) -> Any:
+    """What holds MuJoCo's `model` and `data` of a world, if it has any."""
     own: Any = world.unwrapped
-    physics = getattr(getattr(own, "_env", None), "physics", own)  # Shimmy keeps dm_control's environment so
-    model, data = getattr(physics, "model", None), getattr(physics, "data", None)
-    try:
-        free = (np.array(model.jnt_type) == HINGE) & (np.array(model.jnt_limited) == 0)  # type: ignore[union-attr]
-        return np.array(data.qpos, np.float64)[np.array(model.jnt_qposadr)[free]]  # type: ignore[union-attr]
-    except (AttributeError, IndexError, TypeError, ValueError):
-        return np.empty(0)
+    return getattr(getattr(own, "_env", None), "physics", own)  # Shimmy keeps dm_control's environment so
+
+
+def _hinges(model: Any) -> np.ndarray:
+    """Where in `qpos` the hinges are that have no limits, springs or servos."""
+    if not hasattr(model, "jnt_type"):
+        return np.empty(0, np.int64)
+    limits = np.array(model.jnt_limited).astype(bool) | (np.array(model.jnt_stiffness) != 0)
+    servos = (np.array(model.actuator_trntype) == JOINT) & (np.array(model.actuator_biasprm)[:, 1] != 0)
+    limits[np.array(model.actuator_trnid)[servos, 0]] = True
+    return np.array(model.jnt_qposadr)[(np.array(model.jnt_type) == HINGE) & ~limits]

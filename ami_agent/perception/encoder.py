@@ -86,8 +86,8 @@ class Entries(nn.Module):
         self.register_buffer("angles", torch.tensor(angles, dtype=torch.long), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        turned = values.index_select(-1, self.angles)
-        return torch.cat([values.index_select(-1, self.kept), turned.sin(), turned.cos()], -1)
+        kept, turned = values.index_select(-1, self.kept), values.index_select(-1, self.angles)
+        return torch.cat([kept, turned.sin(), turned.cos()], -1) if len(self.angles) else kept
 
 
 class SenseEncoder(nn.Module):
@@ -120,11 +120,13 @@ class SenseEncoder(nn.Module):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
         if place:
             sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
-        parts = {name: (place if name == "observation" else (), (angles or {}).get(name, ())) for name in sizes}
-        changed = {name: Entries(sizes[name], *parts[name]) for name in sizes if any(parts[name])}
-        self.changed = {name: layer_name(name) for name in changed}
-        self.entries = nn.ModuleDict({layer: changed[name] for name, layer in self.changed.items()})
-        sizes = {name: changed[name].size if name in changed else size for name, size in sizes.items()}
+        self.changed, self.entries = dict[str, str](), nn.ModuleDict()
+        for name, size in sizes.items():
+            left_out, turned = place if name == "observation" else (), (angles or {}).get(name, ())
+            if left_out or turned:
+                self.changed[name] = layer_name(name)
+                self.entries[layer_name(name)] = entries = Entries(size, left_out, turned)
+                sizes[name] = entries.size
         sizes = {name: size for name, size in sizes.items() if size}
         self.layers = {name: layer_name(name) for name in sizes}
         width = self.config.width
