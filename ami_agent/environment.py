@@ -20,8 +20,8 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ami_agent import console, foreign
+from ami_agent.angles import angles_of
 from ami_agent.errors import NumericalError, UsageError, nearest
-from ami_agent.foreign.angles import angles_of
 from ami_agent.foreign.faults import explained, living
 from ami_agent.foreign.infos import Infos
 from ami_agent.places import place_of, stays
@@ -88,7 +88,7 @@ class Environment:
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(world.unwrapped) * repeat,
             action_repeat=repeat,
-            angles={} if ours else angles_of(self.id, world, lambda: make(found, unseen), sizes),
+            angles=angles_of(self.id, world, lambda: make(found, unseen), sizes),
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error

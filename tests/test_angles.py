@@ -106,10 +106,12 @@ def known():
         ("HalfCheetah-v5", {"observation": (1,)}),
         ("Reacher-v5", {}),  # which tells sine and cosine
         ("Pendulum-v1", {}),  # without MuJoCo
+        ("ami/Lane-v0", {"joints": (2,)}),  # the car's heading
     ],
 )
 def test_hinges_without_limits_are_found(name, found):
-    assert Environment(name).spec.angles == found
+    options = {"sensors": {"joints": {}}} if name.startswith("ami/") else {}
+    assert Environment(name, 2, options).spec.angles == found
 
 
 @pytest.mark.parametrize("limit", [30, 2])
@@ -126,10 +128,11 @@ def test_nor_does_a_first_one_that_will_not_be_looked_into(known):
     assert known(Shy) == {}
 
 
-def test_what_is_known_of_a_world_tells_them(capsys):
-    assert cli.main(["env", "info", "Swimmer-v5"]) == 0
+@pytest.mark.parametrize("name, entry", [("Swimmer-v5", 0), ("ami/MazeNav-v0", 2)])
+def test_what_is_known_of_a_world_tells_them(capsys, name, entry):
+    assert cli.main(["env", "info", name]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "angles that go round, learned from as sine and cosine: 0" in said
+    assert f"angles that go round, learned from as sine and cosine: {entry}" in said
 
 
 @pytest.mark.parametrize(

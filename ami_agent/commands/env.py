@@ -14,13 +14,13 @@ import tyro
 from rich.text import Text
 
 from ami_agent import console
+from ami_agent.angles import angles_of
 from ami_agent.commands.common import parse_options
 from ami_agent.commands.env_facts import facts, fancy, overview, show_table, text
 from ami_agent.environment import all_senses, find, make
 from ami_agent.errors import ArtefactError, UsageError
-from ami_agent.foreign.angles import angles_of
 from ami_envs.plugins import Plugin, load_plugins
-from ami_envs.registry import ENGINE_OPTIONS, TASKS, is_ours
+from ami_envs.registry import ENGINE_OPTIONS, TASKS
 
 if TYPE_CHECKING:
     from ami_envs.checks import Finding
@@ -125,12 +125,12 @@ def _origin(module: str) -> str:
 def _info(config: Info) -> int:
     spec = find(config.id)
     chosen = parse_options(config.options)
-    env = make(spec, all_senses(spec, chosen) | chosen)
+    asked = all_senses(spec, chosen) | chosen
+    env = make(spec, asked)
     said = facts(spec, env)
-    if not is_ours(spec):
-        sizes = {name: one["shape"][0] for name, one in said["senses"].items() if len(one.get("shape", ())) == 1}
-        for name, entries in angles_of(spec.id, env, lambda: make(spec, chosen), sizes).items():
-            said["senses"][name]["angles"] = list(entries)
+    sizes = {name: one["shape"][0] for name, one in said["senses"].items() if len(one.get("shape", ())) == 1}
+    for name, entries in angles_of(spec.id, env, lambda: make(spec, asked), sizes).items():
+        said["senses"][name]["angles"] = list(entries)
     env.close()
     if config.json:
         console.emit(said)

@@ -40,7 +40,7 @@ def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mappi
         return _named(id, told, sizes)
     found: Angles = {}
     try:
-        if len(_hinges(getattr(_physics(world), "model", None))):
+        if len(_hinges(_model(world))):
             with closing(make()) as other:
                 found = _found(other, sizes)
     except (Exception, SystemExit):
@@ -75,9 +75,7 @@ def _moments(world: gym.Env) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     for seed in range(EPISODES):
         seen, ended = world.reset(seed=seed)[0], False
         for _ in range(STEPS):
-            physics = _physics(world)
-            angles = np.array(physics.data.qpos, np.float64)[_hinges(physics.model)]
-            yield seen if isinstance(seen, dict) else {"observation": seen}, angles
+            yield seen if isinstance(seen, dict) else {"observation": seen}, _qpos(world)[_hinges(_model(world))]
             if ended:
                 break
             seen, _, terminated, truncated, _ = world.step(world.action_space.sample())
@@ -91,9 +89,21 @@ def _same(values: np.ndarray, hinges: np.ndarray) -> tuple[int, ...]:
 
 
 def _physics(world: gym.Env) -> Any:
-    """What holds MuJoCo's `model` and `data` of a world, if it has any."""
+    """What holds MuJoCo's `model` of a world, if it has any, and its `data` or, in our engine, its `batch`."""
     own: Any = world.unwrapped
+    if hasattr(own, "engine"):
+        return own.engine
     return getattr(getattr(own, "_env", None), "physics", own)  # Shimmy keeps dm_control's environment so
+
+
+def _model(world: gym.Env) -> Any:
+    return getattr(_physics(world), "model", None)
+
+
+def _qpos(world: gym.Env) -> np.ndarray:
+    physics = _physics(world)
+    state = physics.batch.bind("qpos")[0] if hasattr(physics, "batch") else physics.data.qpos
+    return np.array(state, np.float64)
 
 
 def _hinges(model: Any) -> np.ndarray:
