@@ -159,6 +159,8 @@ def test_a_turn_further_all_looks_the_same():
     for turned, alike in ((2 * math.pi, True), (1.0, False)):
         other = {**seen, "observation": seen["observation"] + turned * torch.tensor([0.0, 1.0, 0.0])}
         assert torch.allclose(encoder(other), encoder(seen), atol=1e-5) == alike
+    numbers = SenseEncoder({"observation": (3,)}, EncoderConfig(16, 32, angles=False), angles={"observation": (1,)})
+    assert numbers.first["observation"].in_features == 3
     further = {**seen, "observation": seen["observation"] + 2 * math.pi}
     assert not torch.allclose(encoder(further), encoder(seen), atol=1e-5)  # other entries are numbers
 

@@ -338,6 +338,7 @@ def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
         "ours-no-inverse": {"brain.model.inverse": 0.0},
         "ours-no-curiosity": {"train.curious": False},
         "ours-no-bound": {"train.study.window": 1},
+        "ours-no-angles": {"brain.encoder.angles": False},
         "ours-three-steps": {"brain.model.unroll": 3},
         "ours-half-updates": {"train.study.ratio": whole["train.study.ratio"] / 2},
     }

@@ -46,6 +46,9 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
     "ours-no-inverse": lambda config: _modelled(config, inverse=0.0),
     "ours-no-curiosity": lambda config: _trained(config, curious=False),
     "ours-no-bound": lambda config: _studies(config, window=1),
+    "ours-no-angles": lambda config: replace(
+        config, brain=replace(config.brain, encoder=replace(config.brain.encoder, angles=False))
+    ),
     "ours-three-steps": lambda config: _modelled(config, unroll=3),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }

@@ -174,10 +174,9 @@ def _tell(said: dict[str, Any]) -> None:
 def _sense(said: dict[str, Any], name: str) -> tuple[str, str, str, str]:
     sense = said["senses"][name]
     asked = "" if "hz" not in sense or name in said["own_senses"] else " (if asked for)"
-    turns = (
-        f"angles that go round, learned from as sine and cosine: {text(sense['angles'])}" if "angles" in sense else ""
-    )
-    return name + asked, text(sense), f"{sense['hz']:g} Hz" if "hz" in sense else "", sense.get("about", turns)
+    turned = f"angles that go round, learned from as sine and cosine: {text(sense.get('angles'))}"
+    about = [sense.get("about"), turned if "angles" in sense else ""]
+    return name + asked, text(sense), f"{sense['hz']:g} Hz" if "hz" in sense else "", "; ".join(filter(None, about))
 
 
 def _tell_choices(said: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ class EncoderConfig:
     """Width of the hidden layers."""
     group: int = 8
     """Size of the groups that SimNorm makes sum to one."""
+    angles: bool = True
+    """Take in angles that go round and round as sine and cosine."""
 
     def __post_init__(self) -> None:
         if self.latent < 8 or self.latent % self.group:
@@ -120,9 +122,10 @@ class SenseEncoder(nn.Module):
             sizes[GOAL_OFFSET] = sizes["desired_goal"]
         if place:
             sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
+        angles = (angles or {}) if self.config.angles else {}
         self.changed, self.entries = dict[str, str](), nn.ModuleDict()
         for name, size in sizes.items():
-            left_out, turned = place if name == "observation" else (), (angles or {}).get(name, ())
+            left_out, turned = place if name == "observation" else (), angles.get(name, ())
             if left_out or turned:
                 self.changed[name] = layer_name(name)
                 self.entries[layer_name(name)] = entries = Entries(size, left_out, turned)
