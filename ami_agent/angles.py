@@ -40,7 +40,8 @@ def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mappi
         return _named(id, told, sizes)
     found: Angles = {}
     try:
-        if len(_hinges(_model(world))):
+        physics = _physics(world)
+        if physics is not None and len(_hinges(physics.model)):
             with closing(make()) as other:
                 found = _found(other, sizes)
     except (Exception, SystemExit):
@@ -75,7 +76,7 @@ def _moments(world: gym.Env) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     for seed in range(EPISODES):
         seen, ended = world.reset(seed=seed)[0], False
         for _ in range(STEPS):
-            yield seen if isinstance(seen, dict) else {"observation": seen}, _qpos(world)[_hinges(_model(world))]
+            yield seen if isinstance(seen, dict) else {"observation": seen}, _angles(_physics(world))
             if ended:
                 break
             seen, _, terminated, truncated, _ = world.step(world.action_space.sample())
@@ -89,27 +90,21 @@ def _same(values: np.ndarray, hinges: np.ndarray) -> tuple[int, ...]:
 
 
 def _physics(world: gym.Env) -> Any:
-    """What holds MuJoCo's `model` of a world, if it has any, and its `data` or, in our engine, its `batch`."""
+    """What holds MuJoCo's `model` of a world, and its `data` or, in our engine, its `batch`; None without MuJoCo."""
     own: Any = world.unwrapped
-    if hasattr(own, "engine"):
-        return own.engine
-    return getattr(getattr(own, "_env", None), "physics", own)  # Shimmy keeps dm_control's environment so
+    shimmy = getattr(getattr(own, "_env", None), "physics", None)  # which keeps dm_control's environment so
+    held = (getattr(own, "engine", None), shimmy, own)
+    return next((one for one in held if hasattr(getattr(one, "model", None), "jnt_type")), None)
 
 
-def _model(world: gym.Env) -> Any:
-    return getattr(_physics(world), "model", None)
-
-
-def _qpos(world: gym.Env) -> np.ndarray:
-    physics = _physics(world)
+def _angles(physics: Any) -> np.ndarray:
+    """Of the hinges, in radians."""
     state = physics.batch.bind("qpos")[0] if hasattr(physics, "batch") else physics.data.qpos
-    return np.array(state, np.float64)
+    return np.array(state, np.float64)[_hinges(physics.model)]
 
 
 def _hinges(model: Any) -> np.ndarray:
     """Where in `qpos` the hinges are that have no limits, springs or servos."""
-    if not hasattr(model, "jnt_type"):
-        return np.empty(0, np.int64)
     limits = np.array(model.jnt_limited).astype(bool) | (np.array(model.jnt_stiffness) != 0)
     servos = (np.array(model.actuator_trntype) == JOINT) & (np.array(model.actuator_biasprm)[:, 1] != 0)
     limits[np.array(model.actuator_trnid)[servos, 0]] = True
