@@ -7,28 +7,36 @@ is learned at one turn then holds at no other, unless it is known to be an angle
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from operator import index
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 
 from ami_agent.errors import UsageError
 
-HINGE, JOINT = 3, 0  # MuJoCo's mjJNT_HINGE, and its mjTRN_JOINT: what is moved by way of a joint
 EPISODES, STEPS = 3, 20  # that are tried
 EXACT = 1e-5  # how near an entry is to the joint's angle, where that is what it tells
 GOALS = {"achieved_goal", "desired_goal"}  # these are compared as the environment compares them
 Angles = dict[str, tuple[int, ...]]
 
 
-def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mapping[str, int]) -> Angles:
+def angles_of(
+    id: str,
+    world: gym.Env,
+    make: Callable[[dict[str, Any]], gym.Env],
+    options: dict[str, Any],
+    sizes: Mapping[str, int],
+) -> Angles:
     """{sense: entries} of a world: those that `metadata["angles"]` names, in radians. Where it names none, and MuJoCo
     moves the world, those that tell the angles of hinges which nothing limits or holds; for that a second world is made
     and tried at random. What fails there is found by whoever lives in the first, and no angle is.
 
     Args:
+        make: another such world, from options.
+        options: what the world was made with; the second one is not shown.
         sizes: of the senses; goals are never taken for angles.
 
     Raises:
@@ -39,13 +47,12 @@ def angles_of(id: str, world: gym.Env, make: Callable[[], gym.Env], sizes: Mappi
     if told is not None:
         return _named(id, told, sizes)
     found: Angles = {}
-    try:
+    with suppress(Exception, SystemExit):
         physics = _physics(world)
         if physics is not None and len(_hinges(physics.model)):
-            with closing(make()) as other:
+            unseen = {name: value for name, value in options.items() if name != "render_mode"}
+            with closing(make(unseen)) as other:
                 found = _found(other, sizes)
-    except (Exception, SystemExit):
-        return found
     return found
 
 
@@ -75,8 +82,10 @@ def _moments(world: gym.Env) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     world.action_space.seed(0)
     for seed in range(EPISODES):
         seen, ended = world.reset(seed=seed)[0], False
+        physics = _physics(world)
+        hinges = _hinges(physics.model)
         for _ in range(STEPS):
-            yield seen if isinstance(seen, dict) else {"observation": seen}, _angles(_physics(world))
+            yield seen if isinstance(seen, dict) else {"observation": seen}, _state(physics)[hinges]
             if ended:
                 break
             seen, _, terminated, truncated, _ = world.step(world.action_space.sample())
@@ -97,15 +106,15 @@ def _physics(world: gym.Env) -> Any:
     return next((one for one in held if hasattr(getattr(one, "model", None), "jnt_type")), None)
 
 
-def _angles(physics: Any) -> np.ndarray:
-    """Of the hinges, in radians."""
-    state = physics.batch.bind("qpos")[0] if hasattr(physics, "batch") else physics.data.qpos
-    return np.array(state, np.float64)[_hinges(physics.model)]
+def _state(physics: Any) -> np.ndarray:
+    """A copy of `qpos`."""
+    return np.array(physics.batch.bind("qpos")[0] if hasattr(physics, "batch") else physics.data.qpos, np.float64)
 
 
 def _hinges(model: Any) -> np.ndarray:
     """Where in `qpos` the hinges are that have no limits, springs or servos."""
     limits = np.array(model.jnt_limited).astype(bool) | (np.array(model.jnt_stiffness) != 0)
-    servos = (np.array(model.actuator_trntype) == JOINT) & (np.array(model.actuator_biasprm)[:, 1] != 0)
+    by_joint = np.array(model.actuator_trntype) == mujoco.mjtTrn.mjTRN_JOINT
+    servos = by_joint & (np.array(model.actuator_biasprm)[:, 1] != 0)
     limits[np.array(model.actuator_trnid)[servos, 0]] = True
-    return np.array(model.jnt_qposadr)[(np.array(model.jnt_type) == HINGE) & ~limits]
+    return np.array(model.jnt_qposadr)[(np.array(model.jnt_type) == mujoco.mjtJoint.mjJNT_HINGE) & ~limits]

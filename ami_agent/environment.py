@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,6 @@ class Environment:
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
         self._goal = boxes["desired_goal"].shape if goals else ()
         sizes = {sense: math.prod(box.shape) for sense, box in boxes.items()}
-        unseen = {name: value for name, value in given.items() if name != "render_mode"}
         self.spec = Spec(
             environment=kept,
             senses={sense: (size,) for sense, size in sizes.items()},
@@ -88,7 +88,7 @@ class Environment:
             max_episode_steps=math.ceil(options["max_episode_steps"] / repeat),
             control_period=control_period(world.unwrapped) * repeat,
             action_repeat=repeat,
-            angles=angles_of(self.id, world, lambda: make(found, unseen), sizes),
+            angles=angles_of(self.id, world, partial(make, found), given, sizes),
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error

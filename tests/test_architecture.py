@@ -17,18 +17,9 @@ ALL_FILES = sorted({*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmark
 TOOLS = {"errors", "protocols", "configs", "files", "console", "signals", "runs", "checkpoints"}
 PARTS = {"perception", "world_model", "cost", "memory", "planning", "reasoning", "baselines"}
 AGENT = {
-    "agent",
-    "brain",
-    "brains",
-    "environment",
-    "repeat",
-    "places",
-    "angles",
-    "foreign",
-    "learning",
-    "evaluation",
+    "agent", "brain", "brains", "environment", "repeat", "places", "angles", "foreign", "learning", "evaluation",
     "bench",
-}
+}  # fmt: skip
 TOP = {"commands", "cli", "__main__"}
 
 # What each of ami_agent's modules and packages may import of ami_agent, besides itself.

@@ -46,9 +46,7 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts
     "ours-no-inverse": lambda config: _modelled(config, inverse=0.0),
     "ours-no-curiosity": lambda config: _trained(config, curious=False),
     "ours-no-bound": lambda config: _studies(config, window=1),
-    "ours-no-angles": lambda config: replace(
-        config, brain=replace(config.brain, encoder=replace(config.brain.encoder, angles=False))
-    ),
+    "ours-no-angles": lambda config: _encoded(config, angles=False),
     "ours-three-steps": lambda config: _modelled(config, unroll=3),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }
@@ -60,6 +58,10 @@ def _trained(config: Ours, **change: Any) -> Ours:
 
 def _studies(config: Ours, **change: Any) -> Ours:
     return _trained(config, study=replace(config.train.study, **change))
+
+
+def _encoded(config: Ours, **change: Any) -> Ours:
+    return replace(config, brain=replace(config.brain, encoder=replace(config.brain.encoder, **change)))
 
 
 def _modelled(config: Ours, **change: Any) -> Ours:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
@@ -129,7 +130,7 @@ def _info(config: Info) -> int:
     env = make(spec, asked)
     said = facts(spec, env)
     sizes = {name: one["shape"][0] for name, one in said["senses"].items() if len(one.get("shape", ())) == 1}
-    for name, entries in angles_of(spec.id, env, lambda: make(spec, asked), sizes).items():
+    for name, entries in angles_of(spec.id, env, partial(make, spec), asked, sizes).items():
         said["senses"][name]["angles"] = list(entries)
     env.close()
     if config.json:

@@ -123,11 +123,10 @@ class SenseEncoder(nn.Module):
         if place:
             sizes = {name: size for name, size in sizes.items() if name not in ("achieved_goal", "desired_goal")}
         angles = (angles or {}) if self.config.angles else {}
-        self.changed, self.entries = dict[str, str](), nn.ModuleDict()
+        self.entries = nn.ModuleDict()  # of the layers that do not take in a sense as it is
         for name, size in sizes.items():
             left_out, turned = place if name == "observation" else (), angles.get(name, ())
             if left_out or turned:
-                self.changed[name] = layer_name(name)
                 self.entries[layer_name(name)] = entries = Entries(size, left_out, turned)
                 sizes[name] = entries.size
         sizes = {name: size for name, size in sizes.items() if size}
@@ -168,8 +167,10 @@ class SenseEncoder(nn.Module):
 
     def _taken_in(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         senses = with_goal_offset(observation)
-        changed = {name: self.entries[layer](senses[name]) for name, layer in self.changed.items() if name in senses}
-        return {**senses, **changed}
+        for name, layer in self.layers.items():
+            if layer in self.entries and name in senses:
+                senses[name] = self.entries[layer](senses[name])
+        return senses
 
 
 def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
