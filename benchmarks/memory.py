@@ -152,15 +152,25 @@ def killed_rows(path: Path) -> Iterator[Row]:
 
 def journal_rows(folder: Path) -> Iterator[Row]:
     """Steps as they are lived, one a write."""
-    env = gymnasium.make("ami/Push-v0", sensors={"rgb": {"size": 64}}, max_episode_steps=200)
+    env = camera()
     for name, episode in (("state steps", Life(3).episode(0)), ("steps with pictures of 64 x 64", filmed(env, 3))):
         with EpisodeStore(folder / f"journal of {name}.sqlite") as store:
             journal, times = Journal(store), []
-            for t in range(len(episode)):
-                seen = {sense: values[t + 1] for sense, values in episode.observation.items()}
-                step = Step((WORLD, "", "", 0), t + 1, seen, episode.action[t], float(episode.reward[t]))
+            for step in steps_of(episode):
                 times.append(1e3 * cpu(lambda: journal.write([step])))  # noqa: B023 - called at once
         yield row(f"one of {name} written as it is lived", times, "CPU-ms")
+
+
+def steps_of(episode: Episode) -> Iterator[Step]:
+    """As they are lived, by one agent in one world."""
+    for t in range(len(episode)):
+        seen = {sense: values[t + 1] for sense, values in episode.observation.items()}
+        yield Step((WORLD, "", "", 0), t + 1, seen, episode.action[t], float(episode.reward[t]))
+
+
+def camera() -> gymnasium.Env:
+    """A world of which an episode has 200 pictures of 64 x 64."""
+    return gymnasium.make("ami/Push-v0", sensors={"rgb": {"size": 64}}, max_episode_steps=200)
 
 
 def filmed(env: gymnasium.Env, seed: int) -> Episode:
@@ -178,7 +188,7 @@ def filmed(env: gymnasium.Env, seed: int) -> Episode:
 
 def picture_rows(folder: Path, rounds: int) -> Iterator[Row]:
     """Episodes of 200 steps with pictures of 64 x 64."""
-    env = gymnasium.make("ami/Push-v0", sensors={"rgb": {"size": 64}}, max_episode_steps=200)
+    env = camera()
     episodes = [filmed(env, seed) for seed in range(rounds)]
     raw = [episode_bytes(one) / 200 for one in episodes]
     kinds = {"pictures of 64 x 64": episodes}

@@ -1,4 +1,4 @@
-"""Figures and how they are taken: CPU time, medians over rounds."""
+"""Figures and how they are taken: CPU time or wall clock, medians over rounds."""
 
 from __future__ import annotations
 
@@ -43,14 +43,23 @@ def cpu(work: Callable[[], object]) -> float:
     return (time.process_time_ns() - start) / 1e9
 
 
-def turns(works: Mapping[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, list[float]]:
-    """CPU-seconds of each work, `repeats` in a row, every work once in each round."""
+def wall(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes, whoever does it."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def turns(
+    works: Mapping[str, Callable[[], object]], rounds: int, repeats: int, clock: Callable[..., float] = cpu
+) -> dict[str, list[float]]:
+    """Seconds of each work by the clock, `repeats` in a row, every work once in each round, after one of each."""
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            times[name].append(cpu(lambda: [work() for _ in range(repeats)]) / repeats)  # noqa: B023 - called at once
+            times[name].append(clock(lambda: [work() for _ in range(repeats)]) / repeats)  # noqa: B023 - called at once
     return times
 
 
