@@ -41,7 +41,7 @@ class ModelConfig:
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
     entropy: float = 0.01
     """Weight of the policy prior's entropy, in units of what one action is better than another by."""
-    target_rate: float = 0.01
+    target_rate: float = 0.05
     """How fast the target critics follow, an update."""
 
     def __post_init__(self) -> None:
@@ -100,11 +100,9 @@ class LatentModel(nn.Module):
     def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
         """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
 
-        keep: values stay what they were. What is sensed is scaled anew without more ado: where the scale of a sense
-        grows a hundredfold, as of a thing that had never been lifted, weights that made up for it would drown all other
-        senses.
+        keep: latents and values stay what they were, as far as what is sensed varies about as much as it did.
         """
-        self.encoder.fit(observation)  # type: ignore[operator]
+        self.encoder.fit(observation, keep)  # type: ignore[operator]
         size = reward.abs().mean()
         unit = size if size > 1e-6 else torch.ones(())
         if keep:
