@@ -15,6 +15,7 @@ from ami_agent.learning.learner import Learner
 from ami_agent.memory.replay import Replay
 from ami_agent.protocols import Batch, Episode
 
+GROWTH = 1.05  # of experience, after which scales are set again: little, so that no latent leaps
 OWN = 0.2  # share of the most that the median decision moves what is achieved by, if that is the agent's own place
 
 
@@ -74,7 +75,7 @@ class Student:
 
     def study(self, decisions: int) -> dict[str, float]:
         """Make the updates that are due after so many more decisions; the losses of the last, empty if none was due."""
-        if self.replay.steps >= 2 * self.fitted:
+        if self.replay.steps >= GROWTH * self.fitted:
             self._fit_scales()
         losses: dict[str, float] = {}
         self._due += decisions * self.config.ratio
@@ -111,8 +112,8 @@ class Student:
         return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
 
     def _fit_scales(self) -> None:
-        """Set what the model normalises by from experience: from the first, and each time there is twice as much."""
-        moments = self.replay.sample(min(4096, self.replay.steps), self._numbers, self.config.moved)
+        """Set what the model normalises by from experience: from the first, and each time there is a little more."""
+        moments = self.replay.sample(min(16_384, self.replay.steps), self._numbers, self.config.moved)
         first = self.read(moments, 1)
         self.fitted = self.replay.steps
         seen = {name: value[:, 0] for name, value in first.observation.items()}

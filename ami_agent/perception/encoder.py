@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ami_agent.errors import UsageError
 
-ALIKE = 2.0  # times that a sense may vary more or less and still be as it was
 GOAL_OFFSET = "goal_offset"  # desired_goal - achieved_goal: made here, for every environment that has goals
 
 
@@ -62,18 +61,13 @@ class Normaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def fit(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """values (n, size). Returns what it made of them: how far the mean went, in old spreads, and how many times the
-        old spread the new one is, each (size,).
-        """
+    def fit(self, values: Tensor) -> None:
+        """values (n, size)."""
         mean, spread = values.mean(0), values.std(0)
         least = 1e-4 * spread.amax().clamp(max=1.0)
         varies = (spread > least) & (spread > 1e-6 * mean.abs())
-        std = torch.where(varies, spread, torch.ones_like(spread))
-        change = (mean - self.mean) / self.std, std / self.std
         self.mean.copy_(mean)
-        self.std.copy_(std)
-        return change
+        self.std.copy_(torch.where(varies, spread, torch.ones_like(spread)))
 
     def forward(self, values: Tensor) -> Tensor:
         return ((values - self.mean) / self.std).clamp(-10.0, 10.0)
@@ -151,18 +145,12 @@ class SenseEncoder(nn.Module):
             SimNorm(self.config.group),
         )
 
-    @torch.no_grad()
-    def fit(self, observation: Mapping[str, Tensor], keep: bool = False) -> None:
-        """Set the normalisers from observations, each (n, *shape).
-
-        keep: latents stay what they were, as far as what is sensed varies about as much as it did.
-        """
+    def fit(self, observation: Mapping[str, Tensor]) -> None:
+        """Set the normalisers from observations, each (n, *shape)."""
         senses = self._taken_in(observation)
         for name, layer in self.layers.items():
             if name in senses:
-                change = self.normalise[layer].fit(senses[name])  # type: ignore[operator]
-                if keep:
-                    _make_up(self.first[layer], *change)  # type: ignore[arg-type]
+                self.normalise[layer].fit(senses[name])  # type: ignore[operator]
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         parts = [self.first[layer](sense) for layer, sense in self._normalised(observation).items()]
@@ -183,17 +171,6 @@ class SenseEncoder(nn.Module):
             if layer in self.entries and name in senses:
                 senses[name] = self.entries[layer](senses[name])
         return senses
-
-
-def _make_up(layer: nn.Linear, shift: Tensor, growth: Tensor) -> None:
-    """Let a layer say what it said, now that its senses are scaled anew; `shift` and `growth` (size,) as by `fit`.
-
-    Not of entries whose scale is another: weights that made up for a hundredfold, as of a thing that had never been
-    lifted, would drown all other senses.
-    """
-    alike = (growth <= ALIKE) & (growth >= 1 / ALIKE)
-    layer.bias.add_(layer.weight @ torch.where(alike, shift, 0.0))
-    layer.weight.mul_(torch.where(alike, growth, 1.0))
 
 
 def with_goal_offset(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:

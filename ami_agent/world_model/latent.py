@@ -100,9 +100,11 @@ class LatentModel(nn.Module):
     def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
         """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
 
-        keep: latents and values stay what they were, as far as what is sensed varies about as much as it did.
+        keep: values stay what they were. What is sensed is scaled anew without more ado: where the scale of a sense
+        grows a hundredfold, as of a thing that had never been lifted, weights that made up for it would drown all other
+        senses.
         """
-        self.encoder.fit(observation, keep)  # type: ignore[operator]
+        self.encoder.fit(observation)  # type: ignore[operator]
         size = reward.abs().mean()
         unit = size if size > 1e-6 else torch.ones(())
         if keep:
