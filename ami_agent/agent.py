@@ -51,7 +51,7 @@ class AgentConfig:
     embed_first: int = 100_000
     """Moments that a new encoder sees before the run begins. More than that it sees meanwhile, and they are recalled
     once it has seen all: what is planned then depends on timing, too."""
-    trust: float = 10.0
+    trust: float = 1.0
     """How much better a plan must be that is far from the policy prior's own: mean squared distance, in units of what
     one action is better by than another. The critics are right where they have learned, which is near."""
     precision: Precision = "auto"

@@ -15,6 +15,7 @@ from ami_agent.learning.student import Student, StudyConfig
 from ami_agent.memory.replay import Replay
 from ami_agent.protocols import Batch
 
+TARGET_RATE = 0.01  # of its target critics: slow, for what a drive is rewarded for fades as it is got
 KNOWN, NEAREST = 1024, 8  # remembered moments that a moment is held against, and how many of the nearest count
 
 
@@ -27,7 +28,8 @@ class Drive(Student):
 
     def __init__(self, brain: Brain, replay: Replay, seed: int, study: StudyConfig, learner: LearnerConfig) -> None:
         senses = {name: shape for name, shape in brain.spec.senses.items() if name != "desired_goal"}
-        aimless = Brain(replace(brain.spec, senses=senses, goals=False, place=(), goes=False), brain.config, seed)
+        config = replace(brain.config, model=replace(brain.config.model, target_rate=TARGET_RATE))
+        aimless = Brain(replace(brain.spec, senses=senses, goals=False, place=(), goes=False), config, seed)
         super().__init__(None, Learner(aimless, learner), replay, study)
 
     @property
