@@ -259,3 +259,16 @@ def test_what_is_followed_passes_over_what_is_no_number():
     generator = torch.Generator().manual_seed(0)
     model.policy_loss(torch.rand(4, 4, 16), torch.full((4, 3), torch.nan), torch.full((4, 3), 1 / 12), generator)
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_priors_mean_is_held_by_its_square_before_tanh():
+    model = Brain(SPEC, SMALL).model
+    latents, lived, weight = torch.rand(4, 4, 16), torch.rand(4, 3), torch.full((4, 3), 1 / 12)
+    mean = model.policy(latents[:, :-1])[..., :1]
+
+    def loss(saturation):
+        model.config = replace(model.config, saturation=saturation)
+        model.scale.fill_(1.0)
+        return model.policy_loss(latents, lived, weight, torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(loss(0.5) - loss(0.0), 0.5 * mean.square().mean(), rtol=1e-4, atol=1e-6)

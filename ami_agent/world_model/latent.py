@@ -41,6 +41,8 @@ class ModelConfig:
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
     entropy: float = 0.01
     """Weight of the policy prior's entropy, in units of what one action is better than another by."""
+    saturation: float = 0.01
+    """Weight of the square of the policy prior's mean before tanh, where a mean far from zero hardly learns."""
     target_rate: float = 0.05
     """How fast the target critics follow, an update."""
 
@@ -196,7 +198,7 @@ class LatentModel(nn.Module):
         that were `lived` and weights, each (B, T).
 
         What entropy is weighed against is the difference that actions make in a moment, not that between moments,
-        which may be a hundred times as large.
+        which may be a hundred times as large. The mean before tanh is held near zero as in MR.Q (Fujimoto et al. 2025).
         """
         latents = latents[:, :-1]
         noise = torch.randn(*weight.shape, self.action_size, generator=generator)
@@ -208,7 +210,8 @@ class LatentModel(nn.Module):
             self.scale.lerp_(torch.where(gap.isfinite(), gap.clamp(min=LEAST_GAP), self.scale), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
-        return (weight * (self.config.entropy * log_p - value / self.scale)).sum()
+        saturation = self.config.saturation * mean.square().mean(-1)
+        return (weight * (self.config.entropy * log_p + saturation - value / self.scale)).sum()
 
     @torch.no_grad()
     def follow(self) -> None:
