@@ -227,9 +227,28 @@ def test_directions_are_unit_vectors_all_around(size, ways):
     assert np.allclose(around.sum(0), 0)
 
 
+def test_a_place_without_bounds_is_remembered_where_it_was_seen_last():
+    """A walker on a long way east: what is kept is the end of it, with ways between what is kept alone."""
+    walker = Walker([], (0, 0))
+    landmarks = Landmarks(walker.costs, 2, 4 * STRIDE, 12 * STRIDE, most=16)
+    guide = Wayfinder(landmarks, 20)
+    for east in np.arange(1.0, 21.0):
+        assert walker.walk(guide, (east, 0.0)) is not None
+    kept = np.sort(landmarks.places[:, 0])
+    assert len(kept) == 16 and kept[-1] > 19 and kept[0] > 10
+    lengths = [np.linalg.norm(np.subtract(*landmarks.places[list(way)])) for way in landmarks.ways]
+    assert len(lengths) > 30 and max(lengths) <= landmarks.reach + landmarks.spacing
+    for north in range(20):
+        landmarks.failed(int(landmarks.places[:, 0].argmax()), np.float64([25, north]))
+    assert len(landmarks.failures) == 16 and landmarks.failures[-1, 3] == 19
+    assert walker.walk(guide, (0.0, 0.0)) is not None and len(landmarks) == 16
+
+
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(UsageError, match="more than ways.spacing"):
         WayConfig(spacing=5, reach=5)
+    with pytest.raises(UsageError, match="landmarks"):
+        WayConfig(landmarks=1)
 
 
 def test_the_map_shows_landmarks_ways_and_failures():

@@ -37,13 +37,15 @@ class Landmarks:
         size: G, of a goal.
         spacing: how near a landmark stands for a moment, in the units of goals.
         reach: the longest way.
+        most: landmarks, and failures; from then on a new one takes the place of that which was not seen for longest.
     """
 
-    def __init__(self, costs: Costs, size: int, spacing: float, reach: float) -> None:
-        self.spacing, self.reach = spacing, reach
+    def __init__(self, costs: Costs, size: int, spacing: float, reach: float, most: int = 4096) -> None:
+        self.spacing, self.reach, self.most = spacing, reach, most
         self._costs, self._ring = costs, reach * directions(size)
         self._senses: dict[str, Rows] = {}
         self._places = Rows((size,), np.float64)
+        self._latest, self._time = Rows((), np.int64), 0  # when each was seen last, in moments seen
         self._frontier = Rows((len(self._ring),), np.float64)  # cost of each way along the ring; infinite if it is none
         self._easiest = Rows((), np.float64)  # of them
         self._seen: dict[tuple[int, int], float] = {}  # from landmark to landmark: what the critics say that it costs
@@ -70,7 +72,10 @@ class Landmarks:
         sought (G,), to that place; a new one if none is near."""
         place = senses["achieved_goal"].astype(np.float64)
         away = self._away(place if sought is None else sought)
-        return int(away.argmin()) if away.min(initial=np.inf) <= self.spacing else self._add(senses, place)
+        index = int(away.argmin()) if away.min(initial=np.inf) <= self.spacing else self._add(senses, place)
+        self._time += 1
+        self._latest.put(index, self._time)
+        return index
 
     def gone(self, start: int, end: int, refutes: bool = True) -> None:
         """A way that was gone is one, both ways as far as one can tell, and costs what its length does; more if it
@@ -92,7 +97,7 @@ class Landmarks:
         more, none that was seen from the landmark itself, and one that was gone costs more."""
         left = self.places[start]
         if not self._told(left, place).any():
-            self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])
+            self.failures = np.concatenate([self.failures, np.concatenate([left, place])[None]])[-self.most :]
         around = self._away(left) <= self.reach / 2
         there = np.linalg.norm(self._rings() - place, axis=2) <= self.reach / 2
         self._frontier.view[around[:, None] & there] = np.inf
@@ -152,16 +157,27 @@ class Landmarks:
 
     def _add(self, senses: Senses, place: np.ndarray) -> int:
         """A new landmark, and the ways to it from those near it."""
-        index, near = len(self), np.flatnonzero(self._away(place) <= self.reach)
+        index = len(self) if len(self) < self.most else self._outdated()
+        near = np.flatnonzero(self._away(place) <= self.reach)
         back = self._judged(self._at(near), self.places[near], np.repeat(place[None], len(near), 0))
         self._note(((other, index) for other in near.tolist()), *back)
         for name, value in senses.items():
-            self._senses.setdefault(name, Rows(value.shape, value.dtype)).append(value[None])
-        self._places.append(place[None])
-        self._frontier.append(np.full((1, len(self._ring)), np.inf))
-        self._easiest.append(np.array([self._costs(_repeated(senses, len(self._ring)), place + self._ring).min()]))
+            self._senses.setdefault(name, Rows(value.shape, value.dtype)).put(index, value)
+        self._places.put(index, place)
+        self._frontier.put(index, np.inf)
+        self._easiest.put(index, self._costs(_repeated(senses, len(self._ring)), place + self._ring).min())
         self._tree = None
         self._look(senses, index)
+        return index
+
+    def _outdated(self) -> int:
+        """The landmark that was not seen for longest, which is forgotten with all ways to it and from it."""
+        index = int(self._latest.view.argmin())
+        for other in np.flatnonzero(self._away(self.places[index]) <= self.reach + self.spacing).tolist():
+            for way in ((index, other), (other, index)):
+                self._forget(way)
+                self._gone.pop(way, None)
+        self.places[index] = np.inf
         return index
 
     def _look(self, senses: Senses, at: int) -> None:

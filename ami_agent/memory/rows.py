@@ -31,6 +31,12 @@ class Rows:
         self._data[self._count : end] = rows
         self._count = end
 
+    def put(self, index: int, row: np.ndarray | float) -> None:
+        """Write a row (*shape,), or what broadcasts to it, over that at index, or behind the last."""
+        if index == self._count:
+            self.append(np.empty((1, *self._data.shape[1:]), self._data.dtype))
+        self.view[index] = row
+
 
 class Ring:
     """The latest `capacity` rows of an endless array; row r of all time lies at r % capacity. Grows as needed."""

@@ -25,11 +25,14 @@ class WayConfig:
     """Distance between landmarks, in strides: what a decision moves the agent by, at most."""
     reach: float = 12.0
     """How far a sub-goal may be, in strides."""
+    landmarks: int = 4096
+    """How many landmarks of a place are kept at most; then those not seen for longest give way."""
     patience: int = 10
     """Decisions without getting nearer, after which a sub-goal is given up, and the way there believed less."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6), "patience": (1, 10**6)})
+        check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6)})
+        check_ranges(self, {"landmarks": (16, 10**6), "patience": (1, 10**6)})
         if self.reach <= self.spacing:
             raise UsageError(f"ways.reach must be more than ways.spacing: {self.reach}, {self.spacing}")
 
@@ -54,7 +57,7 @@ class Ways:
         asked_size: int = 0,
     ) -> None:
         spacing = config.spacing * stride
-        self._new = partial(Landmarks, costs, size, spacing, config.reach * stride)
+        self._new = partial(Landmarks, costs, size, spacing, config.reach * stride, config.landmarks)
         self._judge, self._sizes = judge, (size, asked_size)
         self._spacing = spacing
         self._patience, self._keeps_sightings = config.patience, config.sightings
