@@ -215,15 +215,15 @@ class AmiAgent:
             self._take_up()  # what went wrong in the background is raised here, and costs no episode
             if episode_id not in self.memory:
                 self.memory.add(episode_id, known)
+            gone = forget(self.store, self.config.forgetting) if self.background is None else []
+            self.forgotten += len(gone)
+            for episode_id in gone:
+                if episode_id in self.memory:
+                    self.memory.forget(episode_id)
             if self._failures is not None:
                 self._failures.keep()
-                if self._settled <= RELIVED:
+                if gone or self._settled <= RELIVED:
                     self._settle()  # as one that starts again would know it
-            if self.background is None and (gone := forget(self.store, self.config.forgetting)):
-                self.forgotten += len(gone)
-                for episode_id in gone:
-                    if episode_id in self.memory:
-                        self.memory.forget(episode_id)
         return known
 
     @torch.no_grad()

@@ -1,10 +1,10 @@
 """What memory buys from visit to visit: `python benchmarks/visits.py [--sessions 20] [--weights FILE]`.
 
 In `ami/Recall-v0` a session is a room that stays as it is for 8 visits, each from another start to any colour. The
-agent lives the same sessions four times: in one process; killed (SIGKILL) as soon as each visit stands in its
-metrics, and started again in the same home; with the ways remembered, but not where a colour was seen; and without
-memory. Steps are those of a visit over those that the shortest way takes at least; a visit that fails counts with all
-its steps.
+agent lives the same sessions five times: in one process; killed (SIGKILL) as soon as each visit stands in its
+metrics, and started again in the same home; with the ways remembered, but not where a colour was seen; without memory;
+and, as a placebo, with what it remembers of all visits to the next room, taken for its memory of this one. Steps are
+those of a visit over those that the shortest way takes at least; a visit that fails counts with all its steps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from json import loads
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,18 @@ from cells import machine, mean, percent
 import ami_envs  # noqa: F401 - registers the worlds
 from ami_agent.commands.run import EPISODES_A_SEED
 from ami_agent.console import progress
+from ami_agent.environment import Environment
 from ami_agent.files import write_json
+from ami_agent.memory.store import EpisodeStore
 from ami_agent.runs import versions
 from ami_envs.worlds.recall import VISITS, least_steps
 
 WORLD = "ami/Recall-v0"
 KILLED = "killed after each visit"
+PLACEBO = "another room's memory"
 SETTINGS = {"one process": (), KILLED: (), "no sightings": ("--ways.no-sightings",), "no memory": ("--memory", "off")}
+SETTINGS |= {PLACEBO: ()}
+STORE = "home/agents/default/memory.sqlite"
 Visit = dict[str, Any]
 
 
@@ -71,6 +77,8 @@ def lived(session: int, setting: str, weights: tuple[str, ...]) -> list[Visit]:
     line = (*SETTINGS[setting], *weights)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if setting == PLACEBO:
+            _mislead(session, folder, line)
         if setting != KILLED:
             _check(start(session, folder, line, 0, VISITS), 0)
             return told(folder)
@@ -81,6 +89,18 @@ def lived(session: int, setting: str, weights: tuple[str, ...]) -> list[Visit]:
             process.send_signal(signal.SIGKILL)
             _check(process, -signal.SIGKILL)
         return told(folder)
+
+
+def _mislead(session: int, folder: Path, line: tuple[str, ...]) -> None:
+    """Let visits to the next room be remembered as visits to this one."""
+    other = folder / "other"
+    other.mkdir()
+    _check(start(session + 1, other, line, 0, VISITS), 0)
+    (folder / STORE).parent.mkdir(parents=True)
+    place = Environment(WORLD, 1, {"session": session}).task
+    with EpisodeStore(other / STORE) as store, EpisodeStore(folder / STORE) as mistaken:
+        for _, episode in store.episodes():
+            mistaken.append(replace(episode, task=place))
 
 
 def table(ratios: dict[str, np.ndarray], successes: dict[str, np.ndarray]) -> Iterator[str]:

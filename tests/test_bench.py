@@ -308,11 +308,12 @@ def test_a_file_is_read_for_new_points_only_where_it_has_changed(pieces, tmp_pat
 def test_a_damaged_piece_is_left_out_and_named(tmp_path, capsys):
     made = plan(tmp_path)
     path = made.path("random", PENDULUM, 0)
-    write_json(path, {"agent": "random", "points": [{}]})
-    assert [facts["agent"] for facts in runner.to_do(made, ["random", "noop"], [PENDULUM], [0]).left.values()] == [
-        "noop"
-    ]
-    assert f"{path} is damaged" in capsys.readouterr().err
+    unset = made.fresh("random", PENDULUM, 0) | {"status": "unfinished", "settings": None}
+    for facts in ({"agent": "random", "points": [{}]}, unset):
+        write_json(path, facts)
+        asked = runner.to_do(made, ["random", "noop"], [PENDULUM], [0])
+        assert [facts["agent"] for facts in asked.left.values()] == ["noop"]
+        assert f"{path} is damaged" in capsys.readouterr().err
 
 
 def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packages import install
-from test_bench import PENDULUM, SMALL, SUITE, timeless
+from test_bench import PENDULUM, SMALL, SUITE, plan, timeless
 
 from ami_agent import cli
-from ami_agent.bench import ours, suites
+from ami_agent.bench import ours, runner, suites
 from ami_agent.bench.piece import read
+from ami_agent.files import write_json
 
 AGENTS, SEEDS, KILLS = ("ours", "sac", "random"), 2, 6
 LINE = ["bench", "run", "--suite", SUITE.name, "--tasks", PENDULUM.name, "--seeds", str(SEEDS), "--jobs", "2"]
@@ -44,6 +45,19 @@ class Agent:
         while True:
             time.sleep(60)
 """
+
+
+@pytest.mark.parametrize("agent", ["ours", "sac"])
+def test_what_was_done_is_kept_beside_where_there_is_nothing_to_go_on_from(tmp_path, monkeypatch, agent):
+    """As where the runs were deleted, or another machine made it."""
+    monkeypatch.setattr(ours, "ours", lambda task: SMALL)
+    short, longer = plan(tmp_path), plan(tmp_path, steps=1200)
+    path, point = longer.path(agent, PENDULUM, 0), {"steps": 800, "cpu_seconds": 1.0, "returns": [1.0]}
+    done = short.fresh(agent, PENDULUM, 0) | {"status": "done", "points": [point], "run": "gone", "versions": {}}
+    for name in (f"{path.name}.before", f"{path.name}.before-2"):
+        write_json(path, done)
+        assert runner.prepare(path, longer.fresh(agent, PENDULUM, 0), longer.scratch_of(path))
+        assert read(path)["status"] == "unfinished" and read(path.with_name(name)) == done
 
 
 def start(folder, *agents, env=None):

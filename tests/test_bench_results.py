@@ -13,6 +13,8 @@ from ami_agent import cli
 from ami_agent.bench.results import file_name, load, read
 from ami_agent.bench.schema import LARGEST_FILE, RefusedResult
 from ami_agent.bench.suites import SUITES
+from ami_agent.errors import ResourceError
+from ami_agent.files import write_bytes
 
 REACH, PENDULUM = "ami/Reach-v0", "Pendulum-v1"
 
@@ -174,9 +176,10 @@ def test_a_piece_that_fails_before_its_first_point_needs_no_more(tmp_path):
 def test_what_would_steer_a_terminal_is_made_visible(tmp_path):
     facts = made_up("ours", REACH, 0, 0.5, status="failed", reason="a\x1b[2J\nb\u202ec\ud800")
     facts["hardware"]["processor"], facts["command"] = "\x07", ["bench", "\u200b"]
+    facts["versions"]["\ud800\u202egnp"] = "1"
     [piece] = load([write(tmp_path, facts)]).pieces
     assert piece.reason == "a\ufffd[2J b\ufffdc\ufffd" and piece.command == ("bench", "\ufffd")
-    assert piece.hardware["processor"] == "\ufffd"
+    assert piece.hardware["processor"] == "\ufffd" and piece.versions["\ufffd\ufffdgnp"] == "1"
 
 
 def test_void_episodes_count_as_the_floor(tmp_path):
@@ -239,3 +242,24 @@ def test_add_files_whole_files_and_overwrites_none(tmp_path, capsys):
     code, printed = ami(capsys, "add", given, "--results", kept)
     assert code == 4 and "nothing was added" in printed.err and "protocol" in printed.err
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    mine = kept / "mine.json"
+    (kept / "core-v1--ours--ami-Reach-v0--0.json").rename(mine)
+    write(given, made_up("ours", REACH, 1, 0.5))
+    (given / "core-v1--ours--ami-Reach-v0--1.json").write_text(json.dumps(made_up("ours", REACH, 0, 0.6)))
+    code, printed = ami(capsys, "add", given / "core-v1--ours--ami-Reach-v0--1.json", "--results", kept)
+    assert code == 2 and "mine.json; move it away" in printed.err
+
+
+def test_add_files_all_or_none(tmp_path, capsys, monkeypatch):
+    given, kept, written = tmp_path / "given", tmp_path / "results", []
+    write(given, *(made_up("ours", REACH, seed, 0.5) for seed in range(3)))
+
+    def full(path, data):
+        if len(written) == 2:
+            raise ResourceError("no room left")
+        written.append(path)
+        write_bytes(path, data)
+
+    monkeypatch.setattr("ami_agent.commands.leaderboard.write_bytes", full)
+    assert ami(capsys, "add", given, "--results", kept)[0] == 6
+    assert len(written) == 2 and list(kept.iterdir()) == []

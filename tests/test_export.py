@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from episodes import make
 
+from ami_agent import cli
 from ami_agent.errors import MissingError
 from ami_agent.memory.export import export
+from ami_agent.memory.store import EpisodeStore
 
 
 def load(name: str, folder: Path, monkeypatch):
@@ -50,6 +52,26 @@ def test_without_minari_one_is_told_what_to_install(store, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(MissingError, match=r"pip install 'ami-agent\[export\]'"):
         export(store, tmp_path / "out")
+
+
+def test_what_stands_beside_is_left_alone_and_what_cannot_be_written_is_said(store, tmp_path, monkeypatch, capsys):
+    store.append(make(0))
+    precious = tmp_path / "out.part" / "precious.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    export(store, tmp_path / "out")
+    assert precious.read_text() == "years of work" and {path.name for path in tmp_path.iterdir()} >= {"out", "out.part"}
+    home, link = tmp_path / "home", tmp_path / "link"
+    with EpisodeStore(home / "agents" / "default" / "memory.sqlite") as kept:
+        kept.append(make(0))
+    (tmp_path / "empty").mkdir()
+    link.symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", str(link)):
+        assert cli.main(["memory", "export", "--home", str(home), "--out", out]) == 2
+    assert cli.main(["memory", "export", "--home", str(home), "--out", str(precious / "out")]) == 3
+    told = capsys.readouterr().err
+    assert told.count("--out") == 2 and "choose a folder you may write" in told
 
 
 def test_a_memory_takes_less_room_when_it_is_compacted(store):

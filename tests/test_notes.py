@@ -54,3 +54,21 @@ def test_what_two_lives_in_one_place_found_out_is_kept_of_both(store):
     assert other.failures.tolist() == lives()[0].failures.tolist() == rows(2.0, 3.0, 4.0).tolist()
     kept.keep()  # nothing new of its own: it learns of the others' when it has
     assert one.failures.tolist() == rows(1.0, 2.0, 3.0).tolist()
+
+
+def test_failures_are_kept_by_age_up_to_as_many_as_landmarks(store):
+    def lives():
+        place = Landmarks(lambda senses, goals: np.ones(len(goals)), 2, 0.1, 0.3, most=3)
+        here = place.see({"achieved_goal": np.zeros(2, np.float32)})
+        return place, here, KeptFailures(store, "e", "t", "x", place)
+
+    (one, here, first), (other, there, second) = lives(), lives()
+    for east in (9.0, 8.0, 7.0):
+        one.failed(here, np.float64([east, 0]))
+    first.keep()
+    one.failed(here, np.float64([6.0, 0]))
+    first.keep()
+    other.failed(there, np.float64([5.0, 0]))
+    second.keep()
+    for place in (other, lives()[0]):
+        assert place.failures[:, 2].tolist() == [7.0, 6.0, 5.0]

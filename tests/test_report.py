@@ -171,6 +171,7 @@ def test_charts_are_well_formed_and_inside_their_frame() -> None:
 def test_axes_end_at_round_ticks() -> None:
     assert charts.linear(-9.86, -5.38, 0, 1).ticks == (-10, -9, -8, -7, -6, -5)
     assert charts.linear(1, 3, 0, 1, tight=True, whole=True).ticks == (1, 2, 3)
+    assert charts.linear(0, 5e-324, 0, 1).ticks == charts.linear(0, 0, 0, 1).ticks
     assert charts.logarithmic(0.003, 40, 0, 1).ticks == pytest.approx((1e-3, 1e-2, 0.1, 1, 10, 100))
     assert charts.logarithmic(0.003, 40, 0, 5)(0.1) == pytest.approx(2)
     assert len(charts.logarithmic(1e-100, 1e100, 0, 1).ticks) < 10

@@ -215,6 +215,12 @@ def test_the_gate_sees_one_task_that_broke(tmp_path):
     assert found.worse and "B is WORSE than A, beyond chance: on Reach-v0" in found.text
 
 
+def test_two_seeds_against_many_may_tell(tmp_path):
+    before, after = sides(tmp_path, (0.9,) * 10, (0.1, 0.1), [PENDULUM])
+    [found], _ = compare(before, after)
+    assert found.worse and found.changes[0].worse and "cannot tell" not in found.text
+
+
 def test_the_gate_says_what_it_cannot_compare(tmp_path):
     before, after = sides(tmp_path / "mixed", (0.5, 0.6), (0.5, 0.6), mujoco="3.9.0")
     with pytest.raises(UsageError, match=r"Pendulum-v1 was measured with MuJoCo 3\.9\.0 and 4\.0\.0"):

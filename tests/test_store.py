@@ -12,7 +12,7 @@ from ami_agent.memory.capacity import let_go
 from ami_agent.memory.database import DamagedMemory
 from ami_agent.memory.export import export
 from ami_agent.memory.store import EpisodeStore
-from ami_agent.memory.wal import lost_pages
+from ami_agent.memory.wal import lost_commits, lost_pages
 
 
 def test_a_success_that_is_not_told_is_neither(store):
@@ -159,3 +159,46 @@ def test_a_page_that_is_neither_in_the_file_nor_in_the_log_is_lost(tmp_path):
     frames = b"".join(page.to_bytes(4, "big") + bytes(20 + 512) for page in (2, 5, 7))
     Path(f"{path}-wal").write_bytes(bytes(32) + frames + bytes(9))  # the last was cut
     assert lost_pages(path, 7, 512) == [4, 6] and lost_pages(path, 3, 512) == []
+
+
+@pytest.mark.parametrize("where", [0.3, 0.9, "header", "sum of the header", "last frame"])
+@in_a_file
+def test_a_damaged_log_is_told_and_kept_before_anything_is_written(store, tmp_path, caplog, where):
+    """SQLite reads it up to the damage, and writes over the rest."""
+    for seed in range(6):
+        store.append(make(seed, steps=20))
+    copy, log = tmp_path / "copy.db", bytearray(Path(f"{store.path}-wal").read_bytes())
+    copy.write_bytes(store.path.read_bytes())
+    Path(f"{copy}-wal").write_bytes(log)
+    with EpisodeStore(copy) as sound:
+        assert sound.ids() == [1, 2, 3, 4, 5, 6] and not caplog.records
+    copy.write_bytes(store.path.read_bytes())
+    at = {"header": 17, "sum of the header": 30, "last frame": len(log) - 9}.get(where)
+    log[int(where * len(log)) if at is None else at] ^= 1 << 3
+    Path(f"{copy}-wal").write_bytes(log)
+    with EpisodeStore(copy, read_only=True) as damaged:
+        left = damaged.ids()
+        assert len(left) < 6 and "its log is damaged" in damaged.verify()[0]
+    with EpisodeStore(copy) as anew:
+        kept = Path(f"{copy}-wal.damaged")
+        assert str(kept) in caplog.text and kept.read_bytes() == log
+        assert anew.ids() == left and anew.verify() == []
+        anew.append(make(9))
+    with EpisodeStore(copy) as anew:
+        assert len(anew) == len(left) + 1 and not Path(f"{copy}-wal.damaged-2").exists()
+
+
+@in_a_file
+def test_where_a_log_ends_is_no_damage(store, tmp_path):
+    for seed in range(4):
+        store.append(make(seed, steps=20))
+    copy, log = tmp_path / "copy.db", Path(f"{store.path}-wal").read_bytes()
+    for length in (0, 10, 32, 50, 32 + 24 + 4096, len(log) // 2, len(log) - 1):
+        Path(f"{copy}-wal").write_bytes(log[:length])
+        assert lost_commits(copy) == 0
+    Path(f"{copy}-wal").unlink()
+    assert lost_commits(copy) == 0
+    store._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    store.append(make(4, steps=1))
+    assert Path(f"{store.path}-wal").stat().st_size == len(log)  # begun anew, with older frames behind
+    assert lost_commits(store.path) == 0 and store.verify() == []

@@ -33,6 +33,11 @@ class Change:
         return permutation_test([self.before], [self.after])
 
     @property
+    def tells(self) -> bool:
+        """Whether there are seeds enough to find it worse at all."""
+        return self.looks / comb(len(self.before) + len(self.after), len(self.before)) <= RISK
+
+    @property
     def worse(self) -> bool:
         """Beyond chance, though as much is looked at (Bonferroni)."""
         return self.p * self.looks <= RISK
@@ -73,7 +78,7 @@ class Comparison:
         ]
         if self.seeds < CLAIM:
             lines.append(f"  warning: as few as {self.seeds} seeds, a claim needs {CLAIM}")
-        if _looks(len(self.changes)) / comb(2 * self.seeds, self.seeds) > RISK:
+        if not any(change.tells for change in self.changes):
             lines.append("  so few seeds cannot tell that a single task is worse")
         if self.worse:
             names = [change.task.short for change in self.changes if change.worse]

@@ -32,8 +32,8 @@ def read(path: Path) -> Facts:
         facts = json.loads(path.read_text(encoding="utf-8"))
         needed = [facts[name] for name in ("agent", "task", "seed", "settings", "status")]
         needed += [point[name] for point in facts["points"] for name in ("steps", "cpu_seconds", "returns")]
-        return {**facts, "points": list(facts["points"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return {**facts, "points": list(facts["points"]), "settings": {**facts["settings"]}}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ArtefactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 

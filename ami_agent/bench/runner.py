@@ -208,13 +208,13 @@ def launch(plan: Plan, path: Path, fresh: Facts) -> Process | None:
     """A process for one piece; None if another had it meanwhile. Raises LockedError while another has it."""
     scratch = plan.scratch_of(path)
     with HomeLock(scratch):
-        if not prepare(path, fresh):
+        if not prepare(path, fresh, scratch):
             return None
     return Process(path, scratch, plan.patience)
 
 
-def prepare(path: Path, fresh: Facts) -> bool:
-    """Write a piece's file, to begin or to go on; False if it came to its end meanwhile.
+def prepare(path: Path, fresh: Facts, scratch: Path | None = None) -> bool:
+    """Write a piece's file, to begin or to go on in `scratch`; False if it came to its end meanwhile.
 
     Of one that failed the reason is kept; what had come to its end, and is to live longer from zero, is kept beside.
     """
@@ -225,8 +225,10 @@ def prepare(path: Path, fresh: Facts) -> bool:
     now = {"status": UNFINISHED, "reason": None, "limits": fresh["limits"], "command": fresh["command"]}
     if facts.get("status") == FAILED:
         now["failures"] = [*facts.get("failures", []), str(facts["reason"])]
-    if facts.get("status") == DONE and not contender(facts["agent"]).resumes:
-        write_json(path.with_name(f"{path.name}.before"), facts)
+    goes_on = contender(facts["agent"]).resumes and scratch is not None and kept(facts, scratch) is not None
+    if facts.get("status") == DONE and not goes_on:
+        names = (path.with_name(f"{path.name}.before{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
+        write_json(next(name for name in names if not name.exists()), facts)
     write_json(path, {**facts, **now})
     return True
 

@@ -11,7 +11,7 @@ from ami_agent import console
 from ami_agent.bench.results import FOLDER, Loaded, file_name, load
 from ami_agent.bench.schema import visible
 from ami_agent.bench.suites import find_suite
-from ami_agent.errors import ArtefactError, UsageError
+from ami_agent.errors import AmiError, ArtefactError, UsageError
 from ami_agent.files import write_bytes
 
 
@@ -110,8 +110,19 @@ def _add(config: Add) -> int:
     other = [to for path, to in targets.items() if to.exists() and to.read_bytes() != contents[path]]
     if other:
         raise UsageError(f"nothing was added: another result is in {', '.join(map(str, other))}; move it away first")
-    for path, to in new.items():
-        write_bytes(to, contents[path])
+    keys = {piece.key: piece.path for piece in load([config.results]).pieces} if config.results.exists() else {}
+    named = [keys[piece.key] for piece in loaded.pieces if piece.path in new and piece.key in keys]
+    if named:
+        raise UsageError(
+            f"nothing was added: there is such a result in {', '.join(map(str, named))}; move it away first"
+        )
+    try:
+        for path, to in new.items():
+            write_bytes(to, contents[path])
+    except AmiError:
+        for to in new.values():
+            to.unlink(missing_ok=True)
+        raise
     if config.json:
         console.emit({"added": list(new.values()), "there_before": len(targets) - len(new)})
     else:

@@ -14,6 +14,7 @@ import numpy as np
 from ami_agent import console
 from ami_agent.commands.common import check_range
 from ami_agent.errors import ArtefactError, UsageError, nearest
+from ami_agent.files import writing
 from ami_agent.memory.capacity import give_back, let_go, select
 from ami_agent.memory.checks import listed
 from ami_agent.memory.database import DamagedMemory, check_url
@@ -179,13 +180,16 @@ def _verify(path: Path | str, json: bool) -> int:
 def _export(path: Path | str, config: Export) -> int:
     from ami_agent.memory.export import export  # Gymnasium's spaces take a moment
 
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+    if config.out.is_symlink() or (config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))):
         raise UsageError(f"--out {config.out} is not an empty folder: nothing is overwritten")
+    if config.out.absolute() == Path.cwd():
+        raise UsageError("--out is the folder that this runs in, and is made anew: give another")
     wanted = None if config.env is None else config.env.rpartition(":")[2]  # without the module that registers it
     with EpisodeStore(path, read_only=True) as store:
         if wanted is not None and wanted not in (there := store.stats()["environments"]):
             raise UsageError(f"nothing of {wanted!r} is remembered; there is {', '.join(there) or 'nothing'}")
-        datasets, damaged = export(store, config.out, wanted)
+        with writing(config.out):
+            datasets, damaged = export(store, config.out, wanted)
     if config.json:
         console.emit({"out": config.out, "datasets": datasets, "left_out": damaged})
         return 0

@@ -11,6 +11,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 520, 360
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 46  # margins around the plot
+LEAST = 1e-290  # what is smaller has no ticks: their size would not be a number any more
 POINTS = 400  # a longer line is thinned: more than the plot's pixels cannot be seen
 
 CSS = """
@@ -93,8 +94,8 @@ def chart(
 def linear(low: float, high: float, start: float, end: float, tight: bool = False, whole: bool = False) -> Axis:
     """An axis with about five round ticks (1, 2 or 5 times a power of ten; integers if `whole`), the first and last of
     them at its ends unless it is `tight`."""
-    if high - low <= 1e-12 * max(abs(low), abs(high)):
-        pad = 1.0 if whole else abs(low) / 2 or 1.0
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), LEAST):
+        pad = 1.0 if whole or abs(low) < LEAST else abs(low) / 2
         low, high = (low if tight else low - pad), low + pad
     raw = (high - low) / 5
     power = 10.0 ** floor(log10(raw))

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +34,12 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
 
     Raises:
         MissingError: Minari is not installed.
+        OSError: the folder cannot be written.
     """
     told: dict[str, int] = {}
-    left_out, aside = 0, folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    left_out, folder = 0, folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for number, (kind, ids) in enumerate(_kinds(store).items()):
             if environment not in (None, kind[0]):
@@ -47,6 +50,7 @@ def export(store: EpisodeStore, folder: Path, environment: str | None = None) ->
             if written:
                 told[name] = written
         if told:
+            aside.chmod(0o755)
             aside.replace(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

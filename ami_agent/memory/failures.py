@@ -21,15 +21,19 @@ class KeptFailures:
         self._kept = place.failures = self._read()
 
     def keep(self) -> None:
-        """Write what has changed since and, with it, what others have written meanwhile; the place takes that up."""
+        """Write what has changed since, behind what others have written meanwhile; the place takes that up."""
         if self._place.failures is self._kept:
             return
-        known, mine, theirs = (set(map(tuple, rows)) for rows in (self._kept, self._place.failures, self._read()))
-        rows = np.array(sorted((mine - (known - theirs)) | (theirs - known))).reshape(-1, self._kept.shape[1])
+        known, mine, theirs = (  # as keys, the latest last
+            dict.fromkeys(map(tuple, rows)) for rows in (self._kept, self._place.failures, self._read())
+        )
+        left = [way for way in theirs if way in mine or way not in known]
+        left += [way for way in mine if way not in known and way not in theirs]
+        rows = np.array(left[-self._place.most :]).reshape(-1, self._kept.shape[1])
         write_note(self._store, *self._note, {"ways": rows})
         self._kept = self._place.failures = rows
 
     def _read(self) -> np.ndarray:
         none = self._place.failures[:0]
         found = read_note(self._store, *self._note).get("ways", none)
-        return found if found.shape[1:] == none.shape[1:] else none
+        return found[-self._place.most :] if found.shape[1:] == none.shape[1:] else none

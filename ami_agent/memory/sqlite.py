@@ -7,6 +7,7 @@ outlives the process, and a power cut from the next commit under FULL on.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -17,7 +18,9 @@ from typing import Any
 
 from ami_agent.errors import AmiError, ArtefactError, LockedError, MissingError, ResourceError
 from ami_agent.memory.database import SCHEMA_VERSION, DamagedMemory, named_errors
-from ami_agent.memory.wal import lost_pages, unclean
+from ami_agent.memory.wal import lost_commits, lost_pages, set_aside, sync, unclean
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x414D4945  # "AMIE"
 # Arrays stand in one chunk a part, not one every few steps: episodes arrive and are read whole, and a part can be left
@@ -139,7 +142,9 @@ class SqliteDatabase:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def check(self) -> list[str]:
-        return quick_check(self._db)
+        lost = lost_commits(self.path)
+        told = [f"its log is damaged: {lost} writes cannot be read; `{self.path}-wal` holds them"] if lost else []
+        return told + quick_check(self._db)
 
     def close(self) -> None:
         """Fold the log into the file and let go of it; closing twice is harmless."""
@@ -191,7 +196,7 @@ def make(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.rename(aside, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -234,19 +239,20 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     if read_only and not os.access(path.parent, os.W_OK) and not unclean(path):
         uri += "&immutable=1"  # SQLite cannot make its shared-memory file there, and nobody can be writing
+    lost = 0
     if not read_only and unclean(path):
-        # Looked at read-only: a writer would copy the log into a file that may be damaged. What is large (chunks and
-        # latents) is not read through: it is checked whenever it is used.
-        with closing(connect(path, read_only=True)) as probe:
-            pages, size = (probe.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-            faults = ["the file is cut short"] if lost_pages(path, pages, size) else []
-            faults += [fault for table in SMALL for fault in quick_check(probe, table)]
-        if faults:
-            raise DamagedMemory(path, faults[0])
+        _probe(path)
+        lost = lost_commits(path)
+        if lost:
+            log.warning(
+                "%s: its log is damaged, %d writes cannot be read; it is kept as %s", path, lost, set_aside(path)
+            )
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         db.text_factory = _text
         db.execute("PRAGMA synchronous=FULL")  # in WAL mode: each commit is on the disk when it returns
+        if lost:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if not read_only and version(db) < SCHEMA_VERSION:
             _migrate(db, path)
         _check_tables(db, path)
@@ -257,6 +263,17 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
             raise DamagedMemory(path, str(error)) from error
         raise
     return db
+
+
+def _probe(path: Path) -> None:
+    """Look at an unclean memory read-only: a writer would copy the log into a file that may be damaged. What is large
+    (chunks and latents) is not read through: it is checked whenever it is used. Raises DamagedMemory."""
+    with closing(connect(path, read_only=True)) as probe:
+        pages, size = (probe.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        faults = ["the file is cut short"] if lost_pages(path, pages, size) else []
+        faults += [fault for table in SMALL for fault in quick_check(probe, table)]
+    if faults:
+        raise DamagedMemory(path, faults[0])
 
 
 def version(db: sqlite3.Connection) -> int:
@@ -303,19 +320,10 @@ def _keep_copy(db: sqlite3.Connection, original: Path, path: Path) -> None:
             db.backup(copy)
         shutil.copymode(original, aside)
         os.replace(aside, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         for remnant in (aside, aside.with_name(f"{aside.name}-journal")):
             remnant.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Put what was renamed in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _statements(sql: str) -> list[str]:
