@@ -52,8 +52,8 @@ class AgentConfig:
     """Moments that a new encoder sees before the run begins. More than that it sees meanwhile, and they are recalled
     once it has seen all: what is planned then depends on timing, too."""
     trust: float = 1.0
-    """How much better a plan must be that is far from the policy prior's own: mean squared distance, in units of what
-    one action is better by than another. The critics are right where they have learned, which is near."""
+    """How much better a plan must be for each unit that it is away from the policy prior's own, in units of what one
+    action is better by than another. The critics are right where they have learned, which is near."""
     precision: Precision = "auto"
     """Of what a LatentModel imagines; auto is fp32, but bf16 for wide models on processors that multiply it faster."""
 

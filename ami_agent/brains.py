@@ -84,5 +84,8 @@ def find_brain(spec: Spec, folder: Path, weights: str = "auto", name: str = "") 
     except ArtefactError as error:
         cure = f"`{command}` makes new weights, --weights chooses others"
         raise ArtefactError(f"{error}; {cure}") from error
+    if origin in known and brain.spec.environment != spec.environment:
+        told = f"{path} was learned in {brain.spec.environment}, whose name in files is that of {spec.environment}, too"
+        raise ArtefactError(f"{told}; give another --name")
     brain.spec = replace(brain.spec, environment=spec.environment)
     return brain, origin

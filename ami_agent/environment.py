@@ -25,6 +25,7 @@ from ami_agent.angles import angles_of
 from ami_agent.errors import NumericalError, UsageError, nearest
 from ami_agent.foreign.faults import explained, living
 from ami_agent.foreign.infos import Infos
+from ami_agent.foreign.judging import judged
 from ami_agent.places import place_of, stays
 from ami_agent.protocols import Spec
 from ami_agent.repeat import Repeated, RepeatedBatch, kept_as
@@ -78,6 +79,7 @@ class Environment:
         self._free = task is not None and not says(task, "cost")  # ours always tell a cost, most of them none
         boxes = _boxes(self.id, self._vector.single_observation_space)
         goals = boxes.keys() >= GOAL_KEYS and boxes["achieved_goal"].shape == boxes["desired_goal"].shape
+        self._many = task is not None  # ours judge many pairs of goals at once
         self._goal = boxes["desired_goal"].shape if goals else ()
         sizes = {sense: math.prod(box.shape) for sense, box in boxes.items()}
         self.spec = Spec(
@@ -183,23 +185,12 @@ class Environment:
         return senses, broken
 
     def _judge(self, judge: Callable | None, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
-        """What the environment says of n pairs of goals, (n,); asked pair by pair if it cannot judge many at once.
-
-        A single answer for all is never believed: it may come from a norm over all pairs.
-        """
+        """What the environment says of n pairs of goals, (n,)."""
         if judge is None:
             raise ValueError(f"{self.id} has no goals to judge by")
-        n = len(achieved)
-        achieved, desired = achieved.reshape(n, *self._goal), desired.reshape(n, *self._goal)
+        achieved, desired = (goals.reshape(len(goals), *self._goal) for goals in (achieved, desired))
         with living(self.id):
-            try:
-                result = np.asarray(judge(achieved, desired, info))
-            except (TypeError, ValueError):  # such as the truth value of an array
-                result = np.empty(0)
-            if result.shape == (n,):
-                return result
-            each = [judge(achieved[i], desired[i], {name: value[i] for name, value in info.items()}) for i in range(n)]
-            return np.asarray(each).reshape(n)
+            return judged(judge, achieved, desired, info, self._many)
 
 
 def find(name: str) -> EnvSpec:

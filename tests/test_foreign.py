@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -11,10 +12,11 @@ from gymnasium.spaces import Box, Dict
 
 from ami_agent import cli
 from ami_agent.brain import Brain
-from ami_agent.brains import find_brain
+from ami_agent.brains import find_brain, learned_path
 from ami_agent.environment import Environment, make, to_box
-from ami_agent.errors import NumericalError, UsageError
+from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.foreign.infos import flag
+from ami_agent.foreign.judging import judged
 from ami_envs.checks import examine
 
 
@@ -88,10 +90,25 @@ def test_of_infos_that_are_anything_those_that_count_are_put_together(repeat):
 
 def test_who_judges_may_be_a_wrapper_of_the_world():
     assert not Environment("t/Goals-v0").spec.goals
-    judged = Environment("t/Judged-v0")
-    assert judged.spec.goals and judged.compute_reward(np.zeros((2, 2)), np.ones((2, 2)), {}) == pytest.approx(
-        -(2**0.5)
-    )
+    world = Environment("t/Judged-v0")
+    assert world.spec.goals and world.compute_reward(np.zeros((2, 2)), np.ones((2, 2)), {}) == pytest.approx(-(2**0.5))
+
+
+def pair(achieved, desired, info):
+    return -np.hypot(achieved[0] - desired[0], achieved[1] - desired[1])
+
+
+def pairs(achieved, desired, info):
+    return -np.linalg.norm(achieved - desired, axis=1)
+
+
+@pytest.mark.parametrize("judge", [pair, pairs])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_any_number_of_pairs_is_judged_whether_one_or_many_are_meant(judge, n):
+    """Two of them by one that takes one: its answer for both has the right shape."""
+    achieved, desired = np.random.default_rng(n).normal(size=(2, n, 2))
+    expected = -np.linalg.norm(achieved - desired, axis=1)
+    np.testing.assert_allclose(judged(judge, achieved, desired, {}), expected)
 
 
 @pytest.mark.parametrize("dtype, low, high", [(bool, 0, 1), (np.uint32, 1, 9), (np.int8, -4, 4)])
@@ -158,6 +175,13 @@ def test_weights_learned_elsewhere_are_used_here_from_now_on(tmp_path):
         Environment("t/Broken-v0", options={"what": "sense"}).spec, tmp_path, str(tmp_path / "w.safetensors")
     )
     assert brain.spec.environment == "t/Broken-v0"
+
+
+def test_weights_of_another_environment_whose_file_has_the_same_name_are_refused(tmp_path):
+    spec = Environment("t/Telling-v0").spec
+    Brain(replace(spec, environment="t-Telling-v0")).save(learned_path(tmp_path, "t-Telling-v0"))
+    with pytest.raises(ArtefactError, match="learned in t-Telling-v0, whose name in files.*give another --name"):
+        find_brain(spec, tmp_path)
 
 
 def test_cost_is_told_where_it_is_known(tmp_path, monkeypatch, capsys):

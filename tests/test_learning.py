@@ -110,6 +110,19 @@ def test_where_nothing_is_rewarded_curiosity_gets_further_than_chance_and_goes_o
     assert np.mean(far[-10:]) > 2 * np.mean(chance[-10:])
 
 
+def test_a_warm_up_that_ends_with_a_checkpoint_is_no_exception(tmp_path):
+    """Curiosity has its scales by then, and has not made an update."""
+    config = TrainConfig(worlds=2, warmup=200, segment=200, study=StudyConfig(batch=8, ratio=0.1))
+    lived = []
+    for name, until in (("a", (260,)), ("b", (202, 260))):
+        run = Run.create(tmp_path / name, "train", "barren", "ami", 0, config)
+        for steps in until:
+            train(Barren(), run, 0, replace(config, steps=steps), SMALL, Stop())
+        with EpisodeStore(run.folder / "experience.sqlite") as store:
+            lived.append([store.read(id).observation["observation"].ravel().tolist() for id in store.ids()[-2:]])
+    assert lived[0] == lived[1]
+
+
 def test_long_episodes_are_learned_from_although_segments_are_short(tmp_path):
     environment = Environment("MountainCarContinuous-v0", 2)
     config = TrainConfig(steps=4_400, worlds=2, segment=100, study=StudyConfig(ratio=0.01, batch=16))

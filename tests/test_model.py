@@ -1,5 +1,6 @@
 """The world model: worked cases, and probes that must be learned."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from ami_agent.brain import Brain, BrainConfig, discount_for
 from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.learning.hindsight import relabel
-from ami_agent.learning.learner import MAX_SKIPPED, Learner
+from ami_agent.learning.learner import MAX_SKIPPED, Learner, LearnerConfig
 from ami_agent.perception.encoder import EncoderConfig, Normaliser, SenseEncoder
 from ami_agent.protocols import Batch, Spec
 from ami_agent.world_model.latent import ModelConfig
@@ -66,6 +67,19 @@ def test_senses_may_be_in_any_unit_and_noise_is_not_blown_up(unit):
     normaliser.fit(values)
     spread = normaliser(values).std(0)
     assert spread[:2] == pytest.approx([1, 1], rel=1e-2) and spread[2] < 0.2
+
+
+@pytest.mark.parametrize(
+    "config, wrong",
+    [
+        (EncoderConfig, {"group": 0}), (EncoderConfig, {"group": -8}), (EncoderConfig, {"width": -3}),
+        (LearnerConfig, {"clip": math.nan}), (LearnerConfig, {"clip": 0.0}), (LearnerConfig, {"rate": math.nan}),
+        (ModelConfig, {"bins": 1}), (ModelConfig, {"entropy": math.nan}), (ModelConfig, {"target_rate": 2.0}),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused_by_name(config, wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        config(**wrong)
 
 
 def test_a_constant_sense_does_not_blow_up():
@@ -125,11 +139,44 @@ def test_the_scale_of_values_is_followed_and_critics_go_on_saying_what_they_said
     assert model.spread == pytest.approx(1, rel=0.01)  # the size of a reward, although all values are the same
 
 
+@pytest.mark.parametrize("scale, counted", [(1e-7, True), (1e-2, False), (100.0, False), (1e6, True)])
+def test_the_reward_head_counts_in_rewards_where_they_are_of_an_unusual_size(scale, counted):
+    """Those that are rare are no smaller for that."""
+    model = Brain(SPEC, SMALL).model
+    torch.nn.init.normal_(model.reward_head[-1].weight)
+    latent, action = torch.rand(9, 16), torch.rand(9, 1)
+    before, reward = model.reward(latent, action), torch.zeros(1000)
+    reward[:3] = torch.tensor([1.0, -2.0, 3.0])
+    model.fit({"observation": torch.randn(1000, 3)}, reward * scale)
+    torch.testing.assert_close(model.reward(latent, action), before * (2 * scale if counted else 1))
+    model.fit({"observation": torch.randn(1000, 3)}, reward * 3 * scale, keep=True)
+    torch.testing.assert_close(model.reward(latent, action), before * (2 * scale if counted else 1))
+
+
+def test_rewards_of_an_unusual_size_are_told_apart():
+    model = Brain(SPEC, SMALL).model
+    reward = 1e6 * torch.linspace(-1, 1, 64)
+    model.fit({"observation": torch.randn(64, 3)}, reward)
+    latent, action = torch.randn(64, 16), torch.zeros(64, 1)
+    latent[:, 0] = torch.linspace(-3, 3, 64)
+    adam = torch.optim.Adam(model.reward_head.parameters(), 3e-3)
+    for _ in range(300):
+        adam.zero_grad()
+        model.twohot.loss(
+            model.reward_head(torch.cat([latent, action], -1)), reward / model.reward_unit
+        ).mean().backward()
+        adam.step()
+    told = model.reward(latent, action)
+    assert 1 - (told - reward).square().mean() / reward.var() > 0.9
+
+
 def test_older_weights_count_values_in_rewards_from_zero():
     old, new = Brain(SPEC, SMALL, seed=1).model, Brain(SPEC, SMALL, seed=2).model
     old.unit.fill_(3.0)
     old.spread.fill_(3.0)
-    weights = {name: value for name, value in old.state_dict().items() if name not in ("level", "spread")}
+    weights = {
+        name: value for name, value in old.state_dict().items() if name not in ("level", "spread", "reward_unit")
+    }
     new.load_state_dict(weights)
     assert new.spread == 3 and new.level == 0
 
@@ -261,14 +308,16 @@ def test_what_is_followed_passes_over_what_is_no_number():
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_priors_mean_is_held_by_its_square_before_tanh():
+def test_the_priors_mean_before_tanh_is_held_back_where_it_is_far():
     model = Brain(SPEC, SMALL).model
+    torch.nn.init.normal_(model.policy[-1].weight)
     latents, lived, weight = torch.rand(4, 4, 16), torch.rand(4, 3), torch.full((4, 3), 1 / 12)
-    mean = model.policy(latents[:, :-1])[..., :1]
+    beyond = (model.policy(latents[:, :-1])[..., :1].abs() - 2).clamp(min=0)
 
     def loss(saturation):
         model.config = replace(model.config, saturation=saturation)
         model.scale.fill_(1.0)
         return model.policy_loss(latents, lived, weight, torch.Generator().manual_seed(0))
 
-    torch.testing.assert_close(loss(0.5) - loss(0.0), 0.5 * mean.square().mean(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loss(0.5) - loss(0.0), 0.5 * beyond.square().mean(), rtol=1e-4, atol=1e-6)
+    assert 0 < (beyond > 0).float().mean() < 1

@@ -69,3 +69,18 @@ def test_a_brain_that_has_learned_nothing_yet_is_not_kept_as_one_that_has(tmp_pa
     words = "run --env Pendulum-v1 --learn --episodes 1 --home home --json"
     assert cli.main(words.split()) == 0
     assert not list((tmp_path / "home").rglob("*.safetensors")), "200 steps are fewer than the warm-up"
+
+
+def test_what_was_learned_is_never_written_over_by_what_was_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    brain = Brain(Environment("Pendulum-v1").spec, SMALL)
+    brain.updates = 5
+    brain.save(tmp_path / "given.safetensors")
+    words = ["run", "--env", "Pendulum-v1", "--learn", "--episodes", "1", "--home", "home", "--weights"]
+    own = tmp_path / "home" / "agents" / "default" / "brains" / "Pendulum-v1.safetensors"
+    assert cli.main([*words, "given.safetensors"]) == 0 and not own.exists(), "one episode is fewer than the warm-up"
+    brain.updates = 9
+    brain.save(own)
+    kept = own.read_bytes()
+    assert cli.main([*words, "given.safetensors"]) == 2 and "would be written over" in capsys.readouterr().err
+    assert cli.main([*words, "learned"]) == cli.main([*words, str(own)]) == 0 and own.read_bytes() == kept

@@ -105,6 +105,16 @@ def test_what_moved_farther_is_learned_from_more_often():
     assert set(moments[:, 1]) == set(range(10)) and replay.read(moments, 3).mask.min() == 0
 
 
+def test_what_moves_down_in_bytes_has_not_moved_far():
+    replay = Replay(100)
+    for episode, places in enumerate(([5, 4], [5, 8]), start=1):
+        achieved = np.array(places, np.uint8)[:, None]
+        senses = {"observation": np.zeros((2, 3), np.float32), "achieved_goal": achieved, "desired_goal": achieved}
+        replay.add(episode, Episode("x", senses, np.zeros((1, 2), np.float32), np.zeros(1), False, True, None))
+    drawn = replay.sample(4000, np.random.default_rng(0), moved=1.0)[:, 0]
+    assert np.bincount(drawn)[1:] / 4000 == pytest.approx([0.25, 0.75], abs=0.03)
+
+
 def test_where_nothing_moved_moments_are_drawn_evenly():
     replay = remembered(np.zeros((6, 2)))
     assert (replay.sample(50, np.random.default_rng(0), 1.0) == replay.sample(50, np.random.default_rng(0))).all()

@@ -198,4 +198,4 @@ def test_a_return_near_a_plan_costs_more_the_further_one_goes():
     plan = torch.tensor([[[0.5, -0.5]]])  # (B=1, T=1, A=2)
     actions = torch.tensor([[[[0.5, -0.5]], [[0.5, 0.5]], [[-0.5, 0.5]]]])
     cost = Return(Flat(), 0.9).near(plan, torch.tensor(4.0))(torch.zeros(1, 3, 2, 2), actions)
-    assert cost.tolist() == [[0.0, 2.0, 4.0]]  # 4 x the mean of squares over time and action
+    assert cost.tolist() == [[0.0, 2.0, 4.0]]  # 4 x the mean over time and action

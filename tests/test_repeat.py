@@ -17,9 +17,10 @@ from ami_agent.brains import find_brain, learned_path, learned_repeat
 from ami_agent.configs import build
 from ami_agent.environment import Environment, find, make
 from ami_agent.errors import ArtefactError, UsageError
+from ami_agent.memory.replay import Replay
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.perception.encoder import EncoderConfig
-from ami_agent.protocols import Spec
+from ami_agent.protocols import Episode, Spec
 from ami_agent.repeat import Repeated, kept_as, split
 from ami_agent.world_model.latent import ModelConfig
 
@@ -149,6 +150,19 @@ def test_another_goal_is_rewarded_for_every_env_step() -> None:
     desired = np.array([[0.0, 0, 0.3], [0.0, 0, 0]])  # the second is reached, and ends the task
     far, there = plain.compute_reward(achieved, desired, {})
     assert held.compute_reward(achieved, desired, {}) == pytest.approx([5 * far, there])
+
+
+def test_a_decision_that_a_limit_cuts_short_is_no_better_than_others():
+    def indifferent(*rewards, name="Limited-v0@4", terminated=False):
+        n, replay = len(rewards), Replay(100)
+        observation = {"observation": np.zeros((n + 1, 1), np.float32)}
+        action, reward = np.zeros((n, 1), np.float32), np.float32(rewards)
+        replay.add(1, Episode(name, observation, action, reward, terminated, not terminated, None))
+        return replay.indifferent
+
+    assert indifferent(-4, -4, -1) and indifferent(4, 4, 2) and indifferent(-4, -4, -4) and indifferent(-1)
+    assert not indifferent(-4, -4, 1) and not indifferent(-4, -1, -1) and not indifferent(0, 0, 1)
+    assert not indifferent(-4, -4, -1, terminated=True) and not indifferent(-4, -4, -1, name="Limited-v0")
 
 
 def test_weights_of_another_repeat_are_refused_and_told_apart(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def judged(
     return {
         "seeds": [episode.seed for episode in episodes],
         "returns": [float(episode.reward.sum(dtype=np.float64)) for episode in episodes],
-        "successes": [episode.success for episode in episodes],
+        "successes": [bool(episode.success) if told else None for episode in episodes],
         "final_successes": [success if told else None for success, _ in finals],
         "costs": [cost for _, cost in finals],
         "lengths": [len(episode) for episode in episodes],

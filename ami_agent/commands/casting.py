@@ -115,15 +115,22 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             return None
         found = brain, "learned"
     brain, origin = found
+    own = learned_path(folder, environment.spec.environment)
     if config.learn and brain.spec.goes and by_places(environment.spec):
         how = brains.train_command(config.env)
         raise UsageError(f"--learn: this agent has learned to get about in {config.env}, and does so by `{how}` only")
+    if config.learn and own.exists() and origin != "learned" and not own.samefile(origin):
+        raise UsageError(
+            f"--learn: what this agent has learned in {config.env}, {own}, would be written over; move it away, go on "
+            "from it by --weights learned, or give another --name"
+        )
     if config.learn and store is not None:
+        begun = brain.updates
         online = OnlineAgent(brain, config.mind, config.seed, store, environment)
 
         def save() -> None:
-            if brain.updates:  # what has learned nothing yet would be taken for what has
-                brain.save(learned_path(folder, environment.spec.environment))
+            if brain.updates > begun:  # what has learned nothing yet would be taken for what has
+                brain.save(own)
 
         doing = online.remember, online.study, save, lambda: online.forgotten
         return Cast(online, brain, origin, store, journal, before, *doing)

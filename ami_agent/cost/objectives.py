@@ -28,13 +28,14 @@ class Return:
         self.judge, self.discount = judge, discount
 
     def near(self, plan: Tensor, price: Tensor) -> Objective:
-        """The same, and `price` () times the mean squared distance from a plan (B, T, A).
+        """The same, and `price` () times the mean distance from a plan (B, T, A).
 
-        What a search finds far from where the critics have learned is as often their error as a better way.
+        What a search finds far from where the critics have learned is as often their error as a better way. A square
+        of the distance would leave what is near all but free: then noise in the critics moves every plan a little.
         """
 
         def cost(latents: Tensor, actions: Tensor) -> Tensor:
-            return self(latents, actions) + price * (actions - plan.unsqueeze(1)).square().mean((-1, -2))
+            return self(latents, actions) + price * (actions - plan.unsqueeze(1)).abs().mean((-1, -2))
 
         return cost
 

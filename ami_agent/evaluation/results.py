@@ -26,7 +26,11 @@ class Results:
     action_repeat: int = 1  # env steps a decision
 
     def add(self, episode: Episode, cost: float | None = None) -> None:
+        """Take in an episode. An environment may tell of success only where there is one: once it does, those before of
+        which it told nothing failed."""
         self.costs += [] if cost is None else [cost]
+        if episode.success is not None and None in self.success[:1]:
+            self.success = [bool(success) for success in self.success]
         self.success.append(episode.success)
         self.returns.append(float(episode.reward.sum()))
         self.lengths.append(len(episode))
@@ -37,8 +41,8 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """Success rate with its 95 % interval, return, steps and plan times, as JSON values; None where nothing is.
 
-        The rate is over the episodes whose success was told. `env_steps` are decisions times the action repeat: an
-        episode's last decision counts whole, though it may end within it.
+        `env_steps` are decisions times the action repeat: an episode's last decision counts whole, though it may end
+        within it.
         """
         n, decisions = len(self.success), sum(self.lengths)
         steps = decisions * self.action_repeat

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ami_agent.brain import Brain
-from ami_agent.errors import ArtefactError, NumericalError, UsageError
+from ami_agent.errors import ArtefactError, NumericalError, UsageError, check_ranges
 from ami_agent.protocols import Batch
 
 MAX_SKIPPED = 20  # updates with a loss that is not finite, in a row, before learning stops
@@ -26,6 +26,7 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
             raise UsageError(f"rate must lie between 0 and 1, not {self.rate}")
+        check_ranges(self, {"clip": (1e-6, 1e12)})
 
 
 class Learner:

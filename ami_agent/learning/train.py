@@ -172,7 +172,7 @@ class Training:
         tensors: dict[str, Tensor] = {}
         students: dict[str, Any] = {}
         for name, student in self.students.items():
-            if name != "curiosity/" or student.brain.updates:
+            if name != "curiosity/" or student.brain.updates or student.fitted:
                 own, students[name] = student.state()
                 tensors |= {f"{name}{key}": value for key, value in own.items()}
         meta = {

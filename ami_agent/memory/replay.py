@@ -129,9 +129,9 @@ class Replay:
         self._action.write(start, np.concatenate([episode.action, np.zeros_like(episode.action[:1])]))
         self._reward.write(start, np.append(episode.reward, 0))
         self._table.append(np.array([[episode_id, start, steps, episode.terminated, lived + steps]], np.int64))
-        achieved = episode.observation.get("achieved_goal", np.zeros((1, 1)))
-        moved = np.linalg.norm(achieved - achieved[0], axis=-1).max()
-        self._facts.append(np.array([[moved, episode.reward.min(), episode.reward.max()]]))
+        achieved = episode.observation.get("achieved_goal", np.zeros((1, 1))).astype(np.float64)
+        moved, reward = np.linalg.norm(achieved - achieved[0], axis=-1).max(), _whole(episode)
+        self._facts.append(np.array([[moved, reward.min(), reward.max()]]))
         self._drop(start + steps + 1 - self.capacity)
 
     def _allocate(self, episode: Episode) -> None:
@@ -208,6 +208,14 @@ class Replay:
         if ((moments[:, 1] < 0) | (moments[:, 1] >= found[:, 2])).any():
             raise ValueError("a moment lies outside the steps of its episode")
         return found[:, 1:2], found[:, 2:3], found[:, 3:4]
+
+
+def _whole(episode: Episode) -> np.ndarray:
+    """The rewards (T,) of decisions that are alike. Where an action is held for several env steps ("ID@4"), a limit may
+    cut the last short: what it got is then a part of what another gets."""
+    *_, before, last = 0.0, *episode.reward
+    cut = "@" in episode.environment and not episode.terminated and len(episode) > 1
+    return episode.reward[:-1] if cut and min(0, before) <= last <= max(0, before) else episode.reward
 
 
 def _shape(episode: Episode) -> Shape:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ami_agent.errors import UsageError
+from ami_agent.errors import UsageError, check_ranges
 
 GOAL_OFFSET = "goal_offset"  # desired_goal - achieved_goal: made here, for every environment that has goals
 
@@ -25,6 +25,7 @@ class EncoderConfig:
     """Take in angles that go round and round as sine and cosine."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, {"width": (4, 65_536), "group": (1, 65_536)})
         if self.latent < 8 or self.latent % self.group:
             raise UsageError(f"latent must be a multiple of {self.group}, at least 8; not {self.latent}")
 

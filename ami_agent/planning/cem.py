@@ -46,8 +46,8 @@ class CEMConfig:
     """Elites that go on into the next round unchanged."""
     spread: float = 0.25
     """Standard deviation of the first round."""
-    least_spread: float = 0.05
-    """Standard deviation that no round goes below."""
+    least_spread: float = 0.01
+    """Standard deviation that no round goes below: noise of the plan itself."""
     colour: float = 0.5
     """Power-law exponent of the noise over time; 0 is white."""
     temperature: float = 0.2

@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ami_agent.errors import UsageError
+from ami_agent.errors import check_ranges
 from ami_agent.protocols import Batch
 from ami_agent.world_model.twohot import TwoHot
 
 FOLLOW = 0.01  # rate at which the scale of values is followed, an update
+USUAL = 1e-3, 1e4  # rewards, by size, that the bins of the reward head are fine enough for as they are
+FAR = 2.0  # a mean before tanh, whose action is 0.96
 LEAST_GAP = 0.1  # difference between actions, in mean rewards, below which it counts as noise
 
 
@@ -41,16 +43,15 @@ class ModelConfig:
     """Weight of the inverse-dynamics loss, which keeps what actions change in the latent."""
     entropy: float = 0.01
     """Weight of the policy prior's entropy, in units of what one action is better than another by."""
-    saturation: float = 0.01
-    """Weight of the square of the policy prior's mean before tanh, where a mean far from zero hardly learns."""
+    saturation: float = 0.1
+    """Weight of what the policy prior's mean before tanh is beyond 2, squared: further out it hardly learns."""
     target_rate: float = 0.05
     """How fast the target critics follow, an update."""
 
     def __post_init__(self) -> None:
-        if self.width < 4 or self.bins < 2:
-            raise UsageError(f"width must be at least 4 and bins at least 2, not {self.width} and {self.bins}")
-        if self.unroll < 1:
-            raise UsageError(f"unroll must be at least 1, not {self.unroll}")
+        check_ranges(self, {"width": (4, 65_536), "bins": (2, 65_536), "unroll": (1, 256)})
+        weights = ("decay", "consistency", "critic", "inverse", "entropy", "saturation")
+        check_ranges(self, {name: (0, 1e6) for name in weights} | {"target_rate": (0, 1)})
 
 
 class LatentModel(nn.Module):
@@ -66,6 +67,7 @@ class LatentModel(nn.Module):
 
     scale: Tensor
     unit: Tensor
+    reward_unit: Tensor
     level: Tensor
     spread: Tensor
 
@@ -94,6 +96,7 @@ class LatentModel(nn.Module):
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("scale", torch.ones(()))  # running difference that actions make, in `unit`s
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward
+        self.register_buffer("reward_unit", torch.ones(()))  # what the reward head counts in
         self.register_load_state_dict_pre_hook(_in_units)
         self.register_buffer("level", torch.zeros(()))  # running mean and spread of values: what critics count from,
         self.register_buffer("spread", torch.ones(()))  # and in
@@ -114,6 +117,10 @@ class LatentModel(nn.Module):
         else:
             self.spread.copy_(unit)
         self.unit.copy_(unit)
+        some = reward[reward != 0].abs().mean() if reward.any() else torch.ones(())
+        counted = torch.ones(()) if USUAL[0] <= some <= USUAL[1] else some
+        if not 0.1 <= self.reward_unit / counted <= 10:
+            self.reward_unit.copy_(counted)
 
     # -- imagination --------------------------------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class LatentModel(nn.Module):
 
     def reward(self, latent: Tensor, action: Tensor) -> Tensor:
         """(..., D), (..., A) -> expected reward (...,)."""
-        return self.twohot.decode(self.reward_head(torch.cat([latent, action], -1)))
+        return self.twohot.decode(self.reward_head(torch.cat([latent, action], -1))) * self.reward_unit
 
     def termination(self, latent: Tensor) -> Tensor:
         """Probability that arriving at this latent ends the task, (..., D) -> (...,)."""
@@ -182,7 +189,7 @@ class LatentModel(nn.Module):
         inverse = self.inverse(near.flatten(-2))
         losses = {
             "consistency": mean((following - seen).square().mean(-1)),
-            "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward)),
+            "reward": mean(self.twohot.loss(self.reward_head(x), batch.reward / self.reward_unit)),
             "critic": mean(torch.stack([self._critic_loss(guess, goal) for guess in guesses]).sum(0)),
             "end": mean(F.binary_cross_entropy_with_logits(ends, batch.terminated, reduction="none")),
             "inverse": (batch.mask[:, 0] * (inverse - batch.action[:, 0]).square().mean(-1)).mean(),
@@ -198,7 +205,8 @@ class LatentModel(nn.Module):
         that were `lived` and weights, each (B, T).
 
         What entropy is weighed against is the difference that actions make in a moment, not that between moments,
-        which may be a hundred times as large. The mean before tanh is held near zero as in MR.Q (Fujimoto et al. 2025).
+        which may be a hundred times as large. The mean before tanh is held back, as in MR.Q (Fujimoto et al. 2025),
+        but only where the action is all but the largest.
         """
         latents = latents[:, :-1]
         noise = torch.randn(*weight.shape, self.action_size, generator=generator)
@@ -210,7 +218,7 @@ class LatentModel(nn.Module):
             self.scale.lerp_(torch.where(gap.isfinite(), gap.clamp(min=LEAST_GAP), self.scale), 0.01)
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), Haarnoja et al. 2018, appendix C
         log_p = (-0.5 * noise.square() - log_std - squash).sum(-1)
-        saturation = self.config.saturation * mean.square().mean(-1)
+        saturation = self.config.saturation * F.relu(mean.abs() - FAR).square().mean(-1)
         return (weight * (self.config.entropy * log_p + saturation - value / self.scale)).sum()
 
     @torch.no_grad()
@@ -265,7 +273,8 @@ class LatentModel(nn.Module):
 
 
 def _in_units(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Complete older weights, whose critics count in the size of a reward, from zero."""
+    """Complete older weights, whose critics count in the size of a reward, from zero, and reward heads in ones."""
+    weights.setdefault(f"{prefix}reward_unit", torch.ones(()))
     if f"{prefix}unit" in weights:
         weights.setdefault(f"{prefix}spread", weights[f"{prefix}unit"])
         weights.setdefault(f"{prefix}level", torch.zeros(()))

@@ -1,4 +1,4 @@
-"""Scalars of any scale as distributions over bins: symlog two-hot (Hafner et al. 2023, DreamerV3, eq. 9-10)."""
+"""Scalars up to 22,000 in size as distributions over bins: symlog two-hot (Hafner et al. 2023, DreamerV3, eq. 9-10)."""
 
 from __future__ import annotations
 
