@@ -119,3 +119,12 @@ def test_what_is_relived_leads_as_what_was_lived():
         lived.lead({"achieved_goal": np.float32(here[None])}, seen(here)[None], ASKED[1][None])
     told.relive({"achieved_goal": np.float32(moments)}, np.stack([seen(here) for here in moments]))
     assert visit(lived, (0.0, -1.0), 0) == pytest.approx(visit(told, (0.0, -1.0), 0), abs=10)
+
+
+def test_the_older_half_is_forgotten_where_there_are_too_many_moments(monkeypatch):
+    monkeypatch.setattr("ami_agent.memory.sightings.MOST", 10)
+    known = sightings([PADS[0], *[(0.0, 0.0)] * 8, PADS[1]])
+    assert [known.where(ASKED[pad], NOWHERE).tolist() for pad in (0, 1)] == np.float32(PADS[:2]).tolist()
+    known.take(np.float32([PADS[2]]), seen(PADS[2])[None])
+    assert len(known) == 5 and known.where(ASKED[0], NOWHERE) is None
+    assert [known.where(ASKED[pad], NOWHERE).tolist() for pad in (1, 2)] == np.float32(PADS[1:]).tolist()

@@ -31,6 +31,12 @@ class Rows:
         self._data[self._count : end] = rows
         self._count = end
 
+    def last(self, count: int) -> Rows:
+        """The last rows, up to `count`, apart from the others."""
+        rows = Rows(self._data.shape[1:], self._data.dtype)
+        rows.append(self.view[-count:])
+        return rows
+
     def put(self, index: int, row: np.ndarray | float) -> None:
         """Write a row (*shape,), or what broadcasts to it, over that at index, or behind the last."""
         if index == self._count:

@@ -9,11 +9,13 @@ import numpy as np
 from ami_agent.memory.landmarks import directions
 from ami_agent.memory.rows import Rows
 
+MOST = 100_000  # moments; beyond that, the older half is forgotten
+
 Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]  # achieved (n, g), asked for (n, g) -> rewards (n,)
 
 
 class Sightings:
-    """All moments of one place: where one was, and what was achieved there.
+    """The moments of one place: where one was, and what was achieved there.
 
     Args:
         judge: what a moment is worth where something is asked for.
@@ -35,6 +37,9 @@ class Sightings:
         """Moments: places (n, G), achieved (n, g)."""
         self._places.append(places.astype(np.float64))
         self._achieved.append(achieved)
+        if len(self) > MOST:
+            self._places, self._achieved = self._places.last(MOST // 2), self._achieved.last(MOST // 2)
+            self._asked = np.empty(0)
 
     def where(self, asked: np.ndarray, barred: np.ndarray) -> np.ndarray | None:
         """The place (G,) to go to for what is asked for (g,), but none of `barred` (m, G), where it was sought already;
