@@ -96,7 +96,6 @@ def _mislead(session: int, folder: Path, line: tuple[str, ...]) -> None:
     other = folder / "other"
     other.mkdir()
     _check(start(session + 1, other, line, 0, VISITS), 0)
-    (folder / STORE).parent.mkdir(parents=True)
     place = Environment(WORLD, 1, {"session": session}).task
     with EpisodeStore(other / STORE) as store, EpisodeStore(folder / STORE) as mistaken:
         for _, episode in store.episodes():

@@ -83,4 +83,7 @@ def test_what_was_learned_is_never_written_over_by_what_was_not(tmp_path, monkey
     brain.save(own)
     kept = own.read_bytes()
     assert cli.main([*words, "given.safetensors"]) == 2 and "would be written over" in capsys.readouterr().err
+    shipped = [word.replace("Pendulum-v1", "ami/Reach-v0") for word in words]
+    Brain(Environment("ami/Reach-v0").spec, SMALL).save(own.with_name("ami-Reach-v0.safetensors"))
+    assert cli.main([*shipped, "pretrained"]) == 2 and "would be written over" in capsys.readouterr().err
     assert cli.main([*words, "learned"]) == cli.main([*words, str(own)]) == 0 and own.read_bytes() == kept

@@ -161,7 +161,7 @@ def test_a_page_that_is_neither_in_the_file_nor_in_the_log_is_lost(tmp_path):
     assert lost_pages(path, 7, 512) == [4, 6] and lost_pages(path, 3, 512) == []
 
 
-@pytest.mark.parametrize("where", [0.3, 0.9, "header", "sum of the header", "last frame"])
+@pytest.mark.parametrize("where", [0.3, 0.9, "page size", "header", "sum of the header", "last frame"])
 @in_a_file
 def test_a_damaged_log_is_told_and_kept_before_anything_is_written(store, tmp_path, caplog, where):
     """SQLite reads it up to the damage, and writes over the rest."""
@@ -173,7 +173,7 @@ def test_a_damaged_log_is_told_and_kept_before_anything_is_written(store, tmp_pa
     with EpisodeStore(copy) as sound:
         assert sound.ids() == [1, 2, 3, 4, 5, 6] and not caplog.records
     copy.write_bytes(store.path.read_bytes())
-    at = {"header": 17, "sum of the header": 30, "last frame": len(log) - 9}.get(where)
+    at = {"page size": 11, "header": 17, "sum of the header": 30, "last frame": len(log) - 9}.get(where)
     log[int(where * len(log)) if at is None else at] ^= 1 << 3
     Path(f"{copy}-wal").write_bytes(log)
     with EpisodeStore(copy, read_only=True) as damaged:
@@ -193,6 +193,7 @@ def test_where_a_log_ends_is_no_damage(store, tmp_path):
     for seed in range(4):
         store.append(make(seed, steps=20))
     copy, log = tmp_path / "copy.db", Path(f"{store.path}-wal").read_bytes()
+    copy.write_bytes(store.path.read_bytes())
     for length in (0, 10, 32, 50, 32 + 24 + 4096, len(log) // 2, len(log) - 1):
         Path(f"{copy}-wal").write_bytes(log[:length])
         assert lost_commits(copy) == 0

@@ -50,8 +50,8 @@ def run(plan: Plan, left: dict[Path, Facts], ray: Any, stop: Stop) -> list[Path]
     """Run pieces on the cluster that `connect` gave, and leave it; those that another process has are left to it, and
     returned."""
     elsewhere = []
-    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(least, most), most))  # each piece has a lock, all are asked at once
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each piece has a lock, all are asked at once
     with ExitStack() as locks:
         locks.callback(ray.shutdown)
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)

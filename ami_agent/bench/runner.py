@@ -225,8 +225,7 @@ def prepare(path: Path, fresh: Facts, scratch: Path | None = None) -> bool:
     now = {"status": UNFINISHED, "reason": None, "limits": fresh["limits"], "command": fresh["command"]}
     if facts.get("status") == FAILED:
         now["failures"] = [*facts.get("failures", []), str(facts["reason"])]
-    goes_on = contender(facts["agent"]).resumes and scratch is not None and kept(facts, scratch) is not None
-    if facts.get("status") == DONE and not goes_on:
+    if facts.get("status") == DONE and not (contender(facts["agent"]).resumes and scratch and kept(facts, scratch)):
         names = (path.with_name(f"{path.name}.before{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
         write_json(next(name for name in names if not name.exists()), facts)
     write_json(path, {**facts, **now})

@@ -119,7 +119,8 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
     if config.learn and brain.spec.goes and by_places(environment.spec):
         how = brains.train_command(config.env)
         raise UsageError(f"--learn: this agent has learned to get about in {config.env}, and does so by `{how}` only")
-    if config.learn and own.exists() and origin != "learned" and not own.samefile(origin):
+    goes_on = origin == "learned" or (origin != "pretrained" and own.exists() and own.samefile(origin))
+    if config.learn and own.exists() and not goes_on:
         raise UsageError(
             f"--learn: what this agent has learned in {config.env}, {own}, would be written over; move it away, go on "
             "from it by --weights learned, or give another --name"

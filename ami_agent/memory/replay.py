@@ -213,9 +213,11 @@ class Replay:
 def _whole(episode: Episode) -> np.ndarray:
     """The rewards (T,) of decisions that are alike. Where an action is held for several env steps ("ID@4"), a limit may
     cut the last short: what it got is then a part of what another gets."""
-    *_, before, last = 0.0, *episode.reward
-    cut = "@" in episode.environment and not episode.terminated and len(episode) > 1
-    return episode.reward[:-1] if cut and min(0, before) <= last <= max(0, before) else episode.reward
+    reward = episode.reward
+    if "@" not in episode.environment or episode.terminated or len(reward) < 2:
+        return reward
+    least, most = sorted((0.0, float(reward[-2])))
+    return reward[:-1] if least <= reward[-1] <= most else reward
 
 
 def _shape(episode: Episode) -> Shape:

@@ -244,9 +244,8 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
         _probe(path)
         lost = lost_commits(path)
         if lost:
-            log.warning(
-                "%s: its log is damaged, %d writes cannot be read; it is kept as %s", path, lost, set_aside(path)
-            )
+            copy = set_aside(path)
+            log.warning("%s: its log is damaged, %d writes cannot be read; it is kept as %s", path, lost, copy)
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         db.text_factory = _text

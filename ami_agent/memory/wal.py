@@ -44,7 +44,7 @@ def lost_commits(path: Path) -> int:
     if len(log) < HEADER + FRAME:
         return 0
     header = log[:HEADER].view(">u4")
-    size = int(header[2]) if 512 <= header[2] <= 65536 else _page_size(path)
+    size = _page_size(path)
     frames = log[HEADER : HEADER + (len(log) - HEADER) // (FRAME + size) * (FRAME + size)].reshape(-1, FRAME + size)
     if not len(frames):
         return 0
@@ -92,6 +92,7 @@ def _read(log: Path) -> np.ndarray:
 
 
 def _page_size(path: Path) -> int:
+    """As the memory's own header has it, which `judge` has seen; that of the log may be what is damaged."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(18)[16:], "big")
     return 65536 if size == 1 else size

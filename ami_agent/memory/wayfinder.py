@@ -31,8 +31,8 @@ class WayConfig:
     """Decisions without getting nearer, after which a sub-goal is given up, and the way there believed less."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6)})
-        check_ranges(self, {"landmarks": (16, 10**6), "patience": (1, 10**6)})
+        counts = {"landmarks": (16, 10**6), "patience": (1, 10**6)}
+        check_ranges(self, {"spacing": (0.1, 1e6), "reach": (0.1, 1e6), **counts})
         if self.reach <= self.spacing:
             raise UsageError(f"ways.reach must be more than ways.spacing: {self.reach}, {self.spacing}")
 
