@@ -21,7 +21,8 @@ PERIOD = 1_000  # steps after which the noise of an episode repeats, at most
 class Explorer:
     """An Agent for collecting. While `random`, actions are uniform. Later they are planned, or samples of
     the policy prior. Each episode adds its own amount of noise, from none to `MOST_NOISE`, so that there are always
-    some that try what the agent is sure not to do; in half of them noise is white, in the others it holds on. Where
+    some that try what the agent is sure not to do; more have little than much, for much soon ends what must be held up,
+    and then little is lived of holding it. In half of them noise is white, in the others it holds on. Where
     there are goals, in every other episode a random half of the action is now and then held at random values for a
     while, as the agent does the rest: so it finds what takes several steps to pay, such as to lift what it grasps
     (after Dabney et al. 2021). Hindsight makes a success of whatever that leads to; without goals it would only dilute
@@ -50,7 +51,7 @@ class Explorer:
         begun = int(done.sum())
         white = self._generator.standard_normal((begun, period, size))
         self._noise[done] = np.where(self._generator.random((begun, 1, 1)) < 0.5, white, pink(white))
-        self._amount[done] = self._generator.uniform(0, MOST_NOISE, (begun, 1))
+        self._amount[done] = MOST_NOISE * self._generator.random((begun, 1)) ** 2
         if self._brain.spec.goals:
             self._held[done] = held(self._generator, begun, period, size)
         self._step[done] = 0
