@@ -120,7 +120,9 @@ def test_the_loss_tells_what_the_lived_actions_are_worth_in_the_imagined_latents
     batch = batch_of(torch.randn(5, window + 1, 3), torch.rand(5, window, 1), torch.rand(5, window))
     loss, told = model.loss(batch, torch.Generator())
     assert loss.isfinite() and told["latents"].shape == (5, steps + 1, 16)
-    torch.testing.assert_close(told["lived"], model.value(told["latents"][:, :-1], batch.action[:, :steps]).detach())
+    x = torch.cat([told["latents"][:, :-1], batch.action[:, :steps]], -1)
+    values = model.level + model.spread * torch.cat([critic(x) for critic in model.critics], -1)
+    torch.testing.assert_close(told["lived"], values.mean(-1).detach())
 
 
 def test_the_scale_of_values_is_followed_and_critics_go_on_saying_what_they_said():
@@ -306,6 +308,23 @@ def test_what_is_followed_passes_over_what_is_no_number():
     generator = torch.Generator().manual_seed(0)
     model.policy_loss(torch.rand(4, 4, 16), torch.full((4, 3), torch.nan), torch.full((4, 3), 1 / 12), generator)
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_policy_prior_climbs_both_critics_not_the_lower_alone():
+    model = Brain(SPEC, SMALL).model
+    for critic in model.critics:
+        torch.nn.init.normal_(critic[-1].weight)
+    latents, lived, weight = torch.rand(4, 4, 16), torch.rand(4, 3), torch.full((4, 3), 1 / 12)
+
+    def slope(low, high):
+        """Of the loss, where one critic is far below the other."""
+        model.critics[low][-1].bias.data.fill_(-50.0)
+        model.critics[high][-1].bias.data.fill_(50.0)
+        model.scale.fill_(1.0)
+        loss = model.policy_loss(latents, lived, weight, torch.Generator().manual_seed(0))
+        return torch.autograd.grad(loss, model.policy[-1].weight)[0]
+
+    torch.testing.assert_close(slope(0, 1), slope(1, 0), rtol=1e-3, atol=1e-6)
 
 
 def test_the_priors_mean_before_tanh_is_held_back_where_it_is_far():

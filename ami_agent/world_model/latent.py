@@ -147,6 +147,10 @@ class LatentModel(nn.Module):
         """The lower of two guesses (..., 1), as a value (...,)."""
         return self.level + self.spread * torch.minimum(first, second).squeeze(-1)
 
+    def _middle(self, first: Tensor, second: Tensor) -> Tensor:
+        """The mean of two guesses (..., 1), as a value (...,)."""
+        return self.level + self.spread * (0.5 * (first + second)).squeeze(-1)
+
     @property
     def action_gap(self) -> Tensor:
         """How much more an action is worth than another, (): running root mean square, in rewards."""
@@ -197,22 +201,24 @@ class LatentModel(nn.Module):
         c = self.config
         total = c.consistency * losses["consistency"] + 0.1 * (losses["reward"] + losses["end"])
         total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
-        told = {"latents": latents.detach(), "lived": self._lower(*guesses).detach(), "weight": weight}
+        told = {"latents": latents.detach(), "lived": self._middle(*guesses).detach(), "weight": weight}
         return total, {**losses, "value": goal.mean(), **told}
 
     def policy_loss(self, latents: Tensor, lived: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Climb the critics with a little entropy, over imagined latents (B, T+1, D), with the values of the actions
         that were `lived` and weights, each (B, T).
 
+        It climbs their mean, as in MR.Q (Fujimoto et al. 2025): the lower of two has its top where they cross.
         What entropy is weighed against is the difference that actions make in a moment, not that between moments,
-        which may be a hundred times as large. The mean before tanh is held back, as in MR.Q (Fujimoto et al. 2025),
-        but only where the action is all but the largest.
+        which may be a hundred times as large. The policy's mean before tanh is held back, as in MR.Q, too, but only
+        where the action is all but the largest.
         """
         latents = latents[:, :-1]
         noise = torch.randn(*weight.shape, self.action_size, generator=generator)
         mean, log_std = self._policy(latents)
         raw = mean + noise * log_std.exp()
-        value = self.value(latents, raw.tanh()) / self.unit
+        x = torch.cat([latents, raw.tanh()], -1)
+        value = self._middle(*(critic(x) for critic in self.critics)) / self.unit
         with torch.no_grad():
             gap = (value - lived / self.unit).square().mul(weight).sum().sqrt()
             self.scale.lerp_(torch.where(gap.isfinite(), gap.clamp(min=LEAST_GAP), self.scale), 0.01)
