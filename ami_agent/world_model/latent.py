@@ -141,15 +141,11 @@ class LatentModel(nn.Module):
     def value(self, latent: Tensor, action: Tensor | None = None, target: bool = False) -> Tensor:
         """Pessimistic value of (latent, action), by default of the policy's own action: the lower of two critics."""
         x = torch.cat([latent, self.act(latent) if action is None else action], -1)
-        return self._lower(*(critic(x) for critic in (self.targets if target else self.critics)))
+        return self._worth(torch.minimum(*(critic(x) for critic in (self.targets if target else self.critics))))
 
-    def _lower(self, first: Tensor, second: Tensor) -> Tensor:
-        """The lower of two guesses (..., 1), as a value (...,)."""
-        return self.level + self.spread * torch.minimum(first, second).squeeze(-1)
-
-    def _middle(self, first: Tensor, second: Tensor) -> Tensor:
-        """The mean of two guesses (..., 1), as a value (...,)."""
-        return self.level + self.spread * (0.5 * (first + second)).squeeze(-1)
+    def _worth(self, guess: Tensor) -> Tensor:
+        """What a critic says (..., 1), as a value (...,)."""
+        return self.level + self.spread * guess.squeeze(-1)
 
     @property
     def action_gap(self) -> Tensor:
@@ -201,7 +197,7 @@ class LatentModel(nn.Module):
         c = self.config
         total = c.consistency * losses["consistency"] + 0.1 * (losses["reward"] + losses["end"])
         total = total + c.critic * losses["critic"] + c.inverse * losses["inverse"]
-        told = {"latents": latents.detach(), "lived": self._middle(*guesses).detach(), "weight": weight}
+        told = {"latents": latents.detach(), "lived": self._worth(torch.add(*guesses) / 2).detach(), "weight": weight}
         return total, {**losses, "value": goal.mean(), **told}
 
     def policy_loss(self, latents: Tensor, lived: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -218,7 +214,7 @@ class LatentModel(nn.Module):
         mean, log_std = self._policy(latents)
         raw = mean + noise * log_std.exp()
         x = torch.cat([latents, raw.tanh()], -1)
-        value = self._middle(*(critic(x) for critic in self.critics)) / self.unit
+        value = self._worth(torch.add(*(critic(x) for critic in self.critics)) / 2) / self.unit
         with torch.no_grad():
             gap = (value - lived / self.unit).square().mul(weight).sum().sqrt()
             self.scale.lerp_(torch.where(gap.isfinite(), gap.clamp(min=LEAST_GAP), self.scale), 0.01)
