@@ -11,7 +11,7 @@ from ami_agent.brain import Brain, BrainConfig, discount_for
 from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.learning.hindsight import relabel
 from ami_agent.learning.learner import MAX_SKIPPED, Learner, LearnerConfig
-from ami_agent.perception.encoder import EncoderConfig, Normaliser, SenseEncoder
+from ami_agent.perception.encoder import EncoderConfig
 from ami_agent.protocols import Batch, Spec
 from ami_agent.world_model.latent import ModelConfig
 from ami_agent.world_model.twohot import TwoHot, symexp, symlog
@@ -44,31 +44,6 @@ def test_two_hot_returns_what_it_was_given():
     assert torch.allclose(twohot.decode(logits), values, rtol=0.02, atol=0.02)
 
 
-def test_a_missing_sense_is_left_out():
-    torch.manual_seed(0)
-    encoder = SenseEncoder({"observation": (3,), "touch": (2,)}, EncoderConfig(latent=16, width=32))
-    seen = {"observation": torch.randn(4, 3), "touch": torch.randn(4, 2)}
-    whole, part = encoder(seen), encoder({"observation": seen["observation"]})
-    assert whole.shape == part.shape == (4, 16)
-    assert not torch.allclose(whole, part)
-    assert torch.allclose(whole.view(4, 2, 8).sum(-1), torch.ones(4, 2), atol=1e-6)
-
-
-def test_images_only_is_refused_with_what_is_supported():
-    with pytest.raises(UsageError, match="images are not learned from yet"):
-        SenseEncoder({"rgb": (64, 64, 3)})
-
-
-@pytest.mark.parametrize("unit", [1e-6, 1.0])
-def test_senses_may_be_in_any_unit_and_noise_is_not_blown_up(unit):
-    torch.manual_seed(0)
-    values = torch.randn(1000, 3) * torch.tensor([1.0, 0.1, 1e-7]) * unit
-    normaliser = Normaliser(3)
-    normaliser.fit(values)
-    spread = normaliser(values).std(0)
-    assert spread[:2] == pytest.approx([1, 1], rel=1e-2) and spread[2] < 0.2
-
-
 @pytest.mark.parametrize(
     "config, wrong",
     [
@@ -80,12 +55,6 @@ def test_senses_may_be_in_any_unit_and_noise_is_not_blown_up(unit):
 def test_settings_that_cannot_work_are_refused_by_name(config, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         config(**wrong)
-
-
-def test_a_constant_sense_does_not_blow_up():
-    normaliser = Normaliser(2)
-    normaliser.fit(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))
-    assert torch.isfinite(normaliser(torch.tensor([[1.0, 1.0]]))).all()
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
@@ -109,6 +78,30 @@ def test_targets_worked_by_hand(unroll):
         np.testing.assert_allclose(goal[:, 0].numpy(), expected, rtol=1e-5)
         if unroll == 2:
             np.testing.assert_allclose(goal[:, 1].numpy(), [2 + gamma * (3 + gamma * 7), 2, 2 + gamma * 7], rtol=1e-5)
+
+
+def test_a_value_counts_as_far_as_imagination_bears_it_out():
+    free, latent = Brain(SPEC, SMALL).model, torch.rand(64, 2, 16)
+    model = Brain(SPEC, replace(SMALL, model=replace(SMALL.model, expansion=3))).model
+    torch.nn.init.normal_(model.targets[0][-1].weight)
+    model.level.fill_(50.0)
+    free.load_state_dict(model.state_dict())
+
+    def values(of):
+        return of._expanded(latent, torch.Generator().manual_seed(0))
+
+    def end(logit):
+        model.end_head[-1].weight.data.zero_()
+        model.end_head[-1].bias.data.fill_(logit)
+
+    noise = torch.randn(64, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, 2, -1)
+    action = free.act(latent, noise)
+    said = free.value(latent, action, target=True)
+    torch.testing.assert_close(values(free), said, rtol=0, atol=0)
+    end(-50.0)
+    assert (values(model) <= said).all() and (values(model) < said).any() and (values(model) > 20).all()
+    end(50.0)  # the first step ends it, in imagination: all that is left is its reward
+    torch.testing.assert_close(values(model), model.reward(latent, action))
 
 
 @pytest.mark.parametrize("window, unroll, steps", [(1, 1, 1), (1, 3, 1), (3, 1, 1), (3, 3, 3)])

@@ -50,6 +50,7 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts, o
     "ours-three-steps": lambda config: _modelled(config, unroll=3),
     "ours-saturated": lambda config: _modelled(config, saturation=0.0),
     "ours-slow-targets": lambda config: _modelled(config, target_rate=0.01),
+    "ours-expansion": lambda config: _modelled(config, expansion=3),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }
 

@@ -170,6 +170,16 @@ SUITES = {
             ),
             episodes=10,
         ),
+        Suite(
+            "locomotion-v1",
+            "bodies of Gymnasium with many joints, that run, and that fall",
+            (
+                _gym("HalfCheetah-v5", 30_000, 10_000, -228.8, 11_448.22),
+                _gym("Hopper-v5", 30_000, 10_000, 15.1, 4_098.17),
+                _gym("Walker2d-v5", 30_000, 10_000, -1.5, 6_956.61),
+            ),
+            episodes=10,
+        ),
     )
 }
 

@@ -47,9 +47,12 @@ class ModelConfig:
     """Weight of what the policy prior's mean before tanh is beyond 2, squared: further out it hardly learns."""
     target_rate: float = 0.05
     """How fast the target critics follow, an update."""
+    expansion: int = 0
+    """Steps of imagination that must bear out the value of a next moment; 0 takes the critics' word for it. 3 is worth
+    trying where there are many joints and falling ends it."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"width": (4, 65_536), "bins": (2, 65_536), "unroll": (1, 256)})
+        check_ranges(self, {"width": (4, 65_536), "bins": (2, 65_536), "unroll": (1, 256), "expansion": (0, 256)})
         weights = ("decay", "consistency", "critic", "inverse", "entropy", "saturation")
         check_ranges(self, {name: (0, 1e6) for name in weights} | {"target_rate": (0, 1)})
 
@@ -239,14 +242,35 @@ class LatentModel(nn.Module):
         steps = min(self.config.unroll, seen.shape[1])
         last = batch.mask.sum(1).long().sub(1).clamp(min=0)
         ends = torch.cat([seen[:, :steps], seen[torch.arange(len(seen)), last].unsqueeze(1)], 1)
-        noise = torch.randn(len(ends), 1, self.action_size, generator=generator).expand(-1, steps + 1, -1)
-        values = self.value(ends, self.act(ends, noise), target=True)
+        values = self._expanded(ends, generator)
         onward, lived = values[:, -1], torch.empty_like(batch.reward)
         for t in reversed(range(seen.shape[1])):
             lived[:, t] = batch.reward[:, t] + self.discount * (1 - batch.terminated[:, t]) * onward
             onward = torch.where(t <= last, lived[:, t], onward)
         reward, goes_on = batch.reward[:, :steps], 1 - batch.terminated[:, :steps]
         return torch.maximum(reward + self.discount * goes_on * values[:, :-1], lived[:, :steps])
+
+    def _expanded(self, latent: Tensor, generator: torch.Generator) -> Tensor:
+        """Values (B, N) of moments (B, N, D): what the target critics say of them; or, if that is less, what they say
+        after `expansion` steps by the policy prior in imagination, and the rewards on the way (model-based value
+        expansion, Feinberg et al. 2018).
+
+        Where actions have many numbers, both critics come to believe alike that an action never tried would have saved
+        what fell, and each moment's belief feeds the one before. The model tells where such an action leads.
+        """
+        noise = torch.randn(self.config.expansion + 1, len(latent), 1, self.action_size, generator=generator)
+        noise = noise.expand(-1, -1, latent.shape[1], -1)
+        action = self.act(latent, noise[0])
+        said = self.value(latent, action, target=True)
+        if not self.config.expansion:
+            return said
+        gained, share = torch.zeros_like(said), torch.ones_like(said)
+        for later in noise[1:]:
+            gained = gained + share * self.reward(latent, action)
+            latent = self.predict(latent, action)
+            share = share * self.discount * (1 - self.termination(latent))
+            action = self.act(latent, later)
+        return torch.minimum(said, gained + share * self.value(latent, action, target=True))
 
     def _critic_loss(self, guess: Tensor, goal: Tensor) -> Tensor:
         return F.smooth_l1_loss(guess.squeeze(-1), (goal - self.level) / self.spread, reduction="none")
