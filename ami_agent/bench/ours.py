@@ -36,7 +36,7 @@ def ours(task: Task) -> Ours:
     return _studies(config, ratio=UPDATES * task.repeat)
 
 
-PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without one of its parts, or with another in its place
+PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without a part, with another in its place, or with one more
     "ours": lambda config: config,
     "ours-no-planner": lambda config: _trained(config, plan=False),
     "ours-no-ways": lambda config: _trained(
