@@ -343,6 +343,6 @@ def test_ours_without_a_part_is_ours_but_for_that_part(monkeypatch):
         "ours-three-steps": {"brain.model.unroll": 3},
         "ours-saturated": {"brain.model.saturation": 0.0},
         "ours-slow-targets": {"brain.model.target_rate": 0.01},
-        "ours-expansion": {"brain.model.expansion": 3},
+        "ours-no-expansion": {"brain.model.expansion": 0},
         "ours-half-updates": {"train.study.ratio": whole["train.study.ratio"] / 2},
     }

@@ -80,12 +80,12 @@ def test_targets_worked_by_hand(unroll):
             np.testing.assert_allclose(goal[:, 1].numpy(), [2 + gamma * (3 + gamma * 7), 2, 2 + gamma * 7], rtol=1e-5)
 
 
-def test_a_value_counts_as_far_as_imagination_bears_it_out():
-    free, latent = Brain(SPEC, SMALL).model, torch.rand(64, 2, 16)
-    model = Brain(SPEC, replace(SMALL, model=replace(SMALL.model, expansion=3))).model
+def test_a_value_counts_as_far_as_imagination_bears_it_out_where_ending_costs():
+    free, model, latent = Brain(SPEC, SMALL).model, Brain(SPEC, SMALL).model, torch.rand(64, 2, 16)
     torch.nn.init.normal_(model.targets[0][-1].weight)
     model.level.fill_(50.0)
     free.load_state_dict(model.state_dict())
+    model.mortal.fill_(True)
 
     def values(of):
         return of._expanded(latent, torch.Generator().manual_seed(0))
@@ -148,6 +148,19 @@ def test_the_reward_head_counts_in_rewards_where_they_are_of_an_unusual_size(sca
     torch.testing.assert_close(model.reward(latent, action), before * (2 * scale if counted else 1))
 
 
+@pytest.mark.parametrize("level, at_the_end, mortal", [(50.0, 0.0, True), (-50.0, 0.0, False), (50.0, 100.0, False)])
+def test_ending_costs_where_it_brings_less_than_going_on(level, at_the_end, mortal):
+    model, reward, terminated = Brain(SPEC, SMALL).model, torch.ones(100), torch.zeros(100)
+    model.level.fill_(level)
+    model.fit({"observation": torch.randn(100, 3)}, reward, terminated)
+    assert not model.mortal
+    reward[:2], terminated[:2] = at_the_end, 1
+    model.fit({"observation": torch.randn(100, 3)}, reward, terminated)
+    assert model.mortal == mortal
+    model.fit({"observation": torch.randn(100, 3)}, reward, torch.zeros(100))  # by chance no end among them
+    assert model.mortal == mortal
+
+
 def test_rewards_of_an_unusual_size_are_told_apart():
     model = Brain(SPEC, SMALL).model
     reward = 1e6 * torch.linspace(-1, 1, 64)
@@ -169,11 +182,9 @@ def test_older_weights_count_values_in_rewards_from_zero():
     old, new = Brain(SPEC, SMALL, seed=1).model, Brain(SPEC, SMALL, seed=2).model
     old.unit.fill_(3.0)
     old.spread.fill_(3.0)
-    weights = {
-        name: value for name, value in old.state_dict().items() if name not in ("level", "spread", "reward_unit")
-    }
-    new.load_state_dict(weights)
-    assert new.spread == 3 and new.level == 0
+    lacking = ("level", "spread", "reward_unit", "mortal")
+    new.load_state_dict({name: value for name, value in old.state_dict().items() if name not in lacking})
+    assert new.spread == 3 and new.level == 0 and not new.mortal
 
 
 def learn(brain, make, updates):

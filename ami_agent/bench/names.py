@@ -7,7 +7,7 @@ import re
 OURS = "ours"
 PARTS = (  # see `bench.ours`
     "no-planner", "no-ways", "no-prediction", "no-inverse", "no-curiosity", "no-bound", "no-angles", "three-steps",
-    "saturated", "slow-targets", "expansion", "half-updates",
+    "saturated", "slow-targets", "no-expansion", "half-updates",
 )  # fmt: skip
 FLOORS, CEILINGS = ("random", "noop"), ("oracle", "oracle-planner")
 SB3 = ("sac", "ppo", "td3", "sac-her")

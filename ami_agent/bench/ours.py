@@ -36,7 +36,7 @@ def ours(task: Task) -> Ours:
     return _studies(config, ratio=UPDATES * task.repeat)
 
 
-PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without a part, with another in its place, or with one more
+PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without a part, or with another in its place
     "ours": lambda config: config,
     "ours-no-planner": lambda config: _trained(config, plan=False),
     "ours-no-ways": lambda config: _trained(
@@ -50,7 +50,7 @@ PARTS: dict[str, Callable[[Ours], Ours]] = {  # ours without a part, with anothe
     "ours-three-steps": lambda config: _modelled(config, unroll=3),
     "ours-saturated": lambda config: _modelled(config, saturation=0.0),
     "ours-slow-targets": lambda config: _modelled(config, target_rate=0.01),
-    "ours-expansion": lambda config: _modelled(config, expansion=3),
+    "ours-no-expansion": lambda config: _modelled(config, expansion=0),
     "ours-half-updates": lambda config: _studies(config, ratio=config.train.study.ratio / 2),
 }
 

@@ -117,7 +117,7 @@ class Student:
         first = self.read(moments, 1)
         self.fitted = self.replay.steps
         seen = {name: value[:, 0] for name, value in first.observation.items()}
-        self.brain.model.fit(seen, first.reward, keep=self.brain.updates > 0)
+        self.brain.model.fit(seen, first.reward, first.terminated, keep=self.brain.updates > 0)
         if self.brain.spec.goals:
             self.brain.stride = self._stride()
 

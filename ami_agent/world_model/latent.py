@@ -47,9 +47,9 @@ class ModelConfig:
     """Weight of what the policy prior's mean before tanh is beyond 2, squared: further out it hardly learns."""
     target_rate: float = 0.05
     """How fast the target critics follow, an update."""
-    expansion: int = 0
-    """Steps of imagination that must bear out the value of a next moment; 0 takes the critics' word for it. 3 is worth
-    trying where there are many joints and falling ends it."""
+    expansion: int = 3
+    """Steps of imagination that must bear out the value of a next moment, where going on is worth more than ending; 0
+    takes the critics' word for it."""
 
     def __post_init__(self) -> None:
         check_ranges(self, {"width": (4, 65_536), "bins": (2, 65_536), "unroll": (1, 256), "expansion": (0, 256)})
@@ -73,6 +73,7 @@ class LatentModel(nn.Module):
     reward_unit: Tensor
     level: Tensor
     spread: Tensor
+    mortal: Tensor
 
     def __init__(
         self,
@@ -100,13 +101,17 @@ class LatentModel(nn.Module):
         self.register_buffer("scale", torch.ones(()))  # running difference that actions make, in `unit`s
         self.register_buffer("unit", torch.ones(()))  # mean size of a reward
         self.register_buffer("reward_unit", torch.ones(()))  # what the reward head counts in
-        self.register_load_state_dict_pre_hook(_in_units)
+        self.register_load_state_dict_pre_hook(_complete)
         self.register_buffer("level", torch.zeros(()))  # running mean and spread of values: what critics count from,
         self.register_buffer("spread", torch.ones(()))  # and in
+        self.register_buffer("mortal", torch.zeros((), dtype=torch.bool))  # whether going on is worth more than ending
 
     @torch.no_grad()
-    def fit(self, observation: dict[str, Tensor], reward: Tensor, keep: bool = False) -> None:
-        """Set what is normalised by from experience: observations (n, *shape), rewards (n,).
+    def fit(
+        self, observation: dict[str, Tensor], reward: Tensor, terminated: Tensor | None = None, keep: bool = False
+    ) -> None:
+        """Set what is normalised by from experience: observations (n, *shape), rewards (n,), and 1 where one was the
+        last, (n,); and whether going on is worth more than ending.
 
         keep: values stay what they were. What is sensed is scaled anew without more ado: where the scale of a sense
         grows a hundredfold, as of a thing that had never been lifted, weights that made up for it would drown all other
@@ -124,6 +129,8 @@ class LatentModel(nn.Module):
         counted = torch.ones(()) if USUAL[0] <= some <= USUAL[1] else some
         if not 0.1 <= self.reward_unit / counted <= 10:
             self.reward_unit.copy_(counted)
+        if terminated is not None and terminated.any():
+            self.mortal.copy_(reward[terminated > 0].mean() < self.level)
 
     # -- imagination --------------------------------------------------------------------------------------------
 
@@ -251,18 +258,19 @@ class LatentModel(nn.Module):
         return torch.maximum(reward + self.discount * goes_on * values[:, :-1], lived[:, :steps])
 
     def _expanded(self, latent: Tensor, generator: torch.Generator) -> Tensor:
-        """Values (B, N) of moments (B, N, D): what the target critics say of them; or, if that is less, what they say
-        after `expansion` steps by the policy prior in imagination, and the rewards on the way (model-based value
-        expansion, Feinberg et al. 2018).
+        """Values (B, N) of moments (B, N, D): what the target critics say of them; or, if that is less and going on is
+        worth more than ending, what they say after `expansion` steps by the policy prior in imagination, and the
+        rewards on the way (model-based value expansion, Feinberg et al. 2018).
 
         Where actions have many numbers, both critics come to believe alike that an action never tried would have saved
         what fell, and each moment's belief feeds the one before. The model tells where such an action leads.
         """
-        noise = torch.randn(self.config.expansion + 1, len(latent), 1, self.action_size, generator=generator)
+        steps = self.config.expansion if self.mortal else 0
+        noise = torch.randn(steps + 1, len(latent), 1, self.action_size, generator=generator)
         noise = noise.expand(-1, -1, latent.shape[1], -1)
         action = self.act(latent, noise[0])
         said = self.value(latent, action, target=True)
-        if not self.config.expansion:
+        if not steps:
             return said
         gained, share = torch.zeros_like(said), torch.ones_like(said)
         for later in noise[1:]:
@@ -298,8 +306,9 @@ class LatentModel(nn.Module):
         return torch.stack(latents, 1)
 
 
-def _in_units(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _complete(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Complete older weights, whose critics count in the size of a reward, from zero, and reward heads in ones."""
+    weights.setdefault(f"{prefix}mortal", torch.zeros((), dtype=torch.bool))
     weights.setdefault(f"{prefix}reward_unit", torch.ones(()))
     if f"{prefix}unit" in weights:
         weights.setdefault(f"{prefix}spread", weights[f"{prefix}unit"])
