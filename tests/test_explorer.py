@@ -118,10 +118,10 @@ def test_who_has_no_turn_does_not_think():
     assert [agent.acted for agent in agents] == [0, 1] and [agent.begun for agent in agents] == [3, 3]
 
 
-def lived(rewards, terminated=False, goals=False, updates=1):
+def lived(rewards, terminated=False, goals=False, updates=1, capacity=1000):
     """A student who remembers one episode with these rewards."""
     spec = Spec("x", {"observation": (3,)}, 2, goals, 40)
-    student = Student(None, Learner(Brain(spec, SMALL)), Replay(1000), StudyConfig())
+    student = Student(None, Learner(Brain(spec, SMALL)), Replay(capacity), StudyConfig())
     student.brain.updates = updates
     senses = {"observation": np.zeros((len(rewards) + 1, 3), np.float32)}
     action = np.zeros((len(rewards), 2), np.float32)
@@ -167,8 +167,10 @@ def test_scales_follow_experience_and_what_was_learned_keeps_its_meaning(scale):
     torch.testing.assert_close(model.value(latent, target=True), target, atol=1e-5, rtol=1e-4)
 
 
-def test_scales_are_set_again_before_experience_has_changed_much():
-    student, numbers = lived([0.0] * 100), np.random.default_rng(0)
+@pytest.mark.parametrize("capacity", [1000, 101])
+def test_scales_are_set_again_before_experience_has_changed_much(capacity):
+    """Where no more is kept, too."""
+    student, numbers = lived([0.0] * 100, capacity=capacity), np.random.default_rng(0)
     student.seed(0)
     fitted = []
     for number in range(2, 6):

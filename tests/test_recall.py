@@ -260,6 +260,7 @@ def test_the_ring_keeps_the_latest_whole_episodes_and_resumes_exactly(store):
         assert resumed.steps == replay.steps and len(resumed) == len(replay)
         np.testing.assert_array_equal(resumed.sample(500, np.random.default_rng(5)), moments)
         torch.testing.assert_close(vars(resumed.read(moments, 4)), vars(replay.read(moments, 4)), rtol=0, atol=0)
+    assert replay.lived == Replay.restore(store, replay.state()).lived == sum(map(len, episodes.values()))
 
 
 def test_what_is_shaped_otherwise_is_left_out_of_learning(store):

@@ -50,7 +50,7 @@ class Student:
         self.rewards, self.learner, self.replay, self.config = rewards, learner, replay, config
         self.brain = learner.brain
         self._due = 0.0
-        self.fitted = 0  # steps there were when the scales were last set
+        self.fitted = 0  # steps that had been lived when the scales were last set
 
     def seed(self, *key: int) -> None:
         """Draw from here on as if nothing had been drawn before."""
@@ -75,7 +75,7 @@ class Student:
 
     def study(self, decisions: int) -> dict[str, float]:
         """Make the updates that are due after so many more decisions; the losses of the last, empty if none was due."""
-        if self.replay.steps >= GROWTH * self.fitted:
+        if self.replay.lived >= GROWTH * self.fitted:
             self._fit_scales()
         losses: dict[str, float] = {}
         self._due += decisions * self.config.ratio
@@ -115,7 +115,7 @@ class Student:
         """Set what the model normalises by from experience: from the first, and each time there is a little more."""
         moments = self.replay.sample(min(16_384, self.replay.steps), self._numbers, self.config.moved)
         first = self.read(moments, 1)
-        self.fitted = self.replay.steps
+        self.fitted = self.replay.lived
         seen = {name: value[:, 0] for name, value in first.observation.items()}
         self.brain.model.fit(seen, first.reward, first.terminated, keep=self.brain.updates > 0)
         if self.brain.spec.goals:

@@ -37,6 +37,7 @@ class Replay:
         self._table = Rows((5,), np.int64)  # an episode each: id, first row, T, terminated, steps of all time with it
         self._facts = Rows((3,), np.float64)  # of each: how far what was achieved moved, least and greatest reward
         self._oldest = 0  # the first entry of the two that is still kept
+        self._before = 0  # steps of all time that `restore` did not find any more
 
     @classmethod
     def load(
@@ -78,6 +79,7 @@ class Replay:
             replay = cls(state["capacity"])
             for episode_id in state["ids"]:
                 replay.add(episode_id, store.read(episode_id))
+            replay._before = int(state.get("lived", replay.steps)) - replay.steps
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
             raise ArtefactError(f"what {store.name} holds is not what was learned from: {reason}") from error
@@ -85,7 +87,7 @@ class Replay:
 
     def state(self) -> dict[str, Any]:
         """Plain JSON values which, with the store, are enough for `restore`."""
-        return {"capacity": self.capacity, "ids": self._kept[:, 0].tolist()}
+        return {"capacity": self.capacity, "ids": self._kept[:, 0].tolist(), "lived": self.lived}
 
     @property
     def _kept(self) -> np.ndarray:
@@ -99,6 +101,11 @@ class Replay:
     def steps(self) -> int:
         """Lived steps that can be sampled."""
         return int(self._kept[:, 2].sum())
+
+    @property
+    def lived(self) -> int:
+        """Lived steps that were ever taken in, kept or not."""
+        return self._before + (int(self._kept[-1, 4]) if len(self) else 0)
 
     @property
     def indifferent(self) -> bool:

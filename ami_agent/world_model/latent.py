@@ -20,7 +20,7 @@ from ami_agent.protocols import Batch
 from ami_agent.world_model.twohot import TwoHot
 
 FOLLOW = 0.01  # rate at which the scale of values is followed, an update
-USUAL = 1e-3, 1e4  # rewards, by size, that the bins of the reward head are fine enough for as they are
+USUAL = 1e-3, 1e4  # rewards, by size in its unit, that the bins of the reward head are fine enough for
 FAR = 2.0  # a mean before tanh, whose action is 0.96
 LEAST_GAP = 0.1  # difference between actions, in mean rewards, below which it counts as noise
 
@@ -125,12 +125,14 @@ class LatentModel(nn.Module):
         else:
             self.spread.copy_(unit)
         self.unit.copy_(unit)
-        some = reward[reward != 0].abs().mean() if reward.any() else torch.ones(())
-        counted = torch.ones(()) if USUAL[0] <= some <= USUAL[1] else some
-        if not 0.1 <= self.reward_unit / counted <= 10:
-            self.reward_unit.copy_(counted)
+        some = reward[reward != 0].abs().mean() if reward.any() else self.reward_unit
+        if not USUAL[0] <= some / self.reward_unit <= USUAL[1]:
+            self.reward_unit.copy_(some)  # what the head said would now mean something else: it begins anew
+            nn.init.zeros_(self.reward_head[-1].weight)  # type: ignore[index, arg-type]
+            nn.init.zeros_(self.reward_head[-1].bias)  # type: ignore[index, arg-type]
         if terminated is not None and terminated.any():
-            self.mortal.copy_(reward[terminated > 0].mean() < self.level)
+            going_on = self.level if keep else reward.mean()  # before anything is learned, values mean nothing
+            self.mortal.copy_(reward[terminated > 0].mean() < going_on)
 
     # -- imagination --------------------------------------------------------------------------------------------
 
