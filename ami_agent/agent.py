@@ -125,7 +125,7 @@ class AmiAgent:
         self.background: BackgroundEmbedding | None = None  # embeds old episodes, while it goes on
         self.embedding: Literal["before", "meanwhile"] | None = None  # when old episodes are embedded: before it lives
         self.memory = None if store is None else self._open_memory(store)
-        self.control = EpisodicControl(self.config.recalled, self.config.planner.horizon, brain.spec.action_size)
+        self.control = EpisodicControl(self.config.recalled, self.config.planner.horizon, brain.spec, store)
         self._begun, self._episode = begun, np.zeros(0, np.int64)  # how many episodes each world has begun
         self._step = np.zeros(0, np.int64)
         self._plan: Tensor | None = None  # (B, T, A): the start of the next plan
@@ -206,7 +206,6 @@ class AmiAgent:
         """Look back on an episode, and keep it in the store, if there is one that can be written; then forget what
         must go."""
         known = self.look_back(episode)
-        self.control.end(episode.success)
         if self.ways is not None:
             last = {name: value[-1] for name, value in episode.observation.items()}
             self.ways.end(self._look(last), last["achieved_goal"])
@@ -224,6 +223,7 @@ class AmiAgent:
                 self._failures.keep()
                 if gone or self._settled <= RELIVED:
                     self._settle()  # as one that starts again would know it
+        self.control.end(episode.success)
         return known
 
     @torch.no_grad()

@@ -1,18 +1,20 @@
 """Notes: what is known of a task is kept beside its episodes, and harm to it harms nothing else."""
 
+import threading
+
 import numpy as np
 from episodes import make
 
 from ami_agent.memory.failures import KeptFailures
 from ami_agent.memory.landmarks import Landmarks
-from ami_agent.memory.notes import read_note, write_note
+from ami_agent.memory.notes import read_note, revise_note
 from ami_agent.memory.store import EpisodeStore
 
 
 def test_a_note_is_there_again_and_the_latest_counts(store):
     for value in (1.0, 2.0):
-        write_note(store, "e", "t", "failures", {"ways": np.full((2, 4), value)})
-    write_note(store, "e", "other", "failures", {"ways": np.zeros((0, 4))})
+        revise_note(store, "e", "t", "failures", lambda kept, value=value: {"ways": np.full((2, 4), value)})
+    revise_note(store, "e", "other", "failures", lambda kept: {"ways": np.zeros((0, 4))})
     store.close()
     with EpisodeStore(store.name, read_only=True) as again:
         assert (read_note(again, "e", "t", "failures")["ways"] == 2).all()
@@ -20,8 +22,32 @@ def test_a_note_is_there_again_and_the_latest_counts(store):
         assert read_note(again, "e", "t", "else") == read_note(again, "x", "t", "failures") == {}
 
 
+def test_nothing_is_lost_of_what_two_keep_at_once(url):
+    reads, writes = threading.Event(), threading.Event()
+
+    def keep(number, before=lambda: None):
+        def more(kept):
+            before()
+            return {"ways": np.append(kept.get("ways", []), number)}
+
+        with EpisodeStore(url) as store:
+            revise_note(store, "e", "t", "failures", more)
+
+    def wait():
+        reads.set()
+        writes.wait(1.0)
+
+    first = threading.Thread(target=keep, args=(1, wait))
+    first.start()
+    reads.wait(10.0)
+    keep(2, writes.set)
+    first.join()
+    with EpisodeStore(url) as store:
+        assert read_note(store, "e", "t", "failures")["ways"].tolist() == [1, 2]
+
+
 def test_a_damaged_note_is_as_none(store, caplog):
-    write_note(store, "e", "t", "failures", {"ways": np.ones((2, 4))})
+    revise_note(store, "e", "t", "failures", lambda kept: {"ways": np.ones((2, 4))})
     store.append(make(0))
     store._db.execute("UPDATE note SET data = ?", (b"\0",))
     assert read_note(store, "e", "t", "failures") == {} and "is damaged" in caplog.text

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.protocols import Wanted
+from ami_agent.memory.notes import read_note, revise_note
+from ami_agent.memory.store import EpisodeStore
+from ami_agent.protocols import Spec, Wanted
+
+NOTE = "", "followed in vain"  # of an environment, whatever the task: its task and its name
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Recalled:
 
 class EpisodicControl:
     """An episode may be followed that went on from the moment recalled, and succeeded; unless it was followed before,
-    and in vain: the world may be another by now.
+    and in vain: the world may be another by now. A store keeps which were, from life to life.
     """
 
-    def __init__(self, k: int, horizon: int, action_size: int) -> None:
-        self._k, self._shape = k, (horizon, action_size)
+    def __init__(self, k: int, horizon: int, spec: Spec, store: EpisodeStore | None = None) -> None:
+        self._k, self._shape, self._store, self._environment = k, (horizon, spec.action_size), store, spec.environment
         self._followed: set[int] = set()  # in the episodes that go on
-        self._vain: set[int] = set()
+        self._vain = set() if store is None else _ids(read_note(store, spec.environment, *NOTE))
 
     def recall(self, memory: EpisodicMemory, latent: np.ndarray, task: str | None) -> Recalled:
         """Latents (B, D), in a task. P is as many as there are, up to k. Of no task (None) all are recalled, and none
@@ -52,7 +56,17 @@ class EpisodicControl:
         self._followed.update(recalled.episodes[same, 0].tolist())
 
     def end(self, success: bool | None) -> None:
-        """An episode is over. With several worlds at once, what others follow counts as followed in it, too."""
-        if success is False:
+        """An episode is over. With several worlds at once, what others follow counts as followed in it, too. Raises as
+        the store's `append` does."""
+        if success is False and not self._followed <= self._vain:
             self._vain |= self._followed
+            if self._store is not None and not self._store.read_only:
+                self._vain = _ids(revise_note(self._store, self._environment, *NOTE, self._revised))
         self._followed.clear()
+
+    def _revised(self, note: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"episodes": np.array(sorted(self._vain | _ids(note)), np.int64)}
+
+
+def _ids(note: dict[str, np.ndarray]) -> set[int]:
+    return set(note.get("episodes", np.empty(0, np.int64)).ravel().tolist())

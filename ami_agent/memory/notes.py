@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> dict[str, np.ndarray]:
-    """What `write_note` kept; nothing if there is none, or if it is damaged, which is logged."""
+    """What `revise_note` kept; nothing if there is none, or if it is damaged, which is logged."""
     if store.schema < 3:  # an older one, that is only read, has no notes
         return {}
     query = "SELECT checksum, data FROM note WHERE environment = ? AND task = ? AND name = ?"
@@ -24,10 +26,23 @@ def read_note(store: EpisodeStore, environment: str, task: str, name: str) -> di
     return {}
 
 
-def write_note(store: EpisodeStore, environment: str, task: str, name: str, arrays: dict[str, np.ndarray]) -> None:
-    """Keep arrays under a name, in place of what was kept there before. Raises as the store's `append` does."""
-    data = pack(arrays)
-    checksum = digest(f"note/{(environment, task, name)}", data)
+def revise_note(
+    store: EpisodeStore,
+    environment: str,
+    task: str,
+    name: str,
+    change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Keep what `change` makes of what is kept under a name, and return it; whoever else revises it waits meanwhile.
+    Raises as the store's `append` does."""
+    key, empty = (environment, task, name), pack({})
+    digested = partial(digest, f"note/{key}")
+    begin = "INSERT INTO note (environment, task, name, checksum, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
     with store.transaction() as db:
+        db.execute(begin, (*key, digested(empty), empty))
+        db.execute("UPDATE note SET name = name WHERE environment = ? AND task = ? AND name = ?", key)  # its lock
+        arrays = change(read_note(store, *key))
+        data = pack(arrays)
         insert = db.upsert("note", "environment, task, name, checksum, data")
-        db.execute(insert, (environment, task, name, checksum, data))
+        db.execute(insert, (*key, digested(data), data))
+    return arrays
