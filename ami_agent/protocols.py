@@ -9,7 +9,6 @@ Actions are in [-1, 1] everywhere inside the agent; `ami_agent.environment` maps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -146,52 +145,6 @@ class Planner(Protocol):
         ...
 
 
-class Store(Protocol):
-    """Episodes on disk, the truth that every index is rebuilt from."""
-
-    read_only: bool
-    skipped: int  # damaged episodes passed over by the latest `unembedded`
-
-    def append(self, episode: Episode) -> int:
-        """Write durably, then return the episode's id: what has an id survives kill -9. Ids ascend.
-
-        Raises ValueError for arrays that do not fit together or are not finite, ResourceError if the disk is full.
-        """
-        ...
-
-    def read(self, episode_id: int) -> Episode:
-        """As it was appended. Raises KeyError for an unknown id, ArtefactError for an episode that is damaged."""
-        ...
-
-    def ids(self, environment: str | None = None) -> list[int]:
-        """Of the episodes of an environment, or of all; ascending."""
-        ...
-
-    def unembedded(self, encoder: str, environment: str) -> Iterator[tuple[int, Episode]]:
-        """(id, episode) of those without latents by `encoder`; damaged ones are passed over and counted."""
-        ...
-
-    def set_latents(self, episode_id: int, latent: np.ndarray, encoder: str) -> None:
-        """Keep latent (T+1, D) by `encoder`, never mixed with those of others.
-
-        Raises KeyError for an unknown id, ValueError for another length.
-        """
-        ...
-
-    def drop_latents(self, keep: Iterable[str], environment: str | None = None) -> int:
-        """Delete the latents by encoders not in `keep`, of one environment or of all; how many these were."""
-        ...
-
-    def __len__(self) -> int:
-        """Episodes."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Steps lived, over all episodes."""
-        ...
-
-
 @dataclass(frozen=True)
 class Wanted:
     """Which moments to recall: those of which all that is given is true."""
@@ -218,31 +171,6 @@ class Wanted:
     """Not before this observation of their episode,"""
     t_to: int | None = None
     """and not after this one."""
-
-
-class Memory(Protocol):
-    """Recall by likeness: an index over the store, of the latents of one encoder."""
-
-    def add(self, episode_id: int, episode: Episode) -> None:
-        """Take in an episode with its latents. Raises ValueError if they are missing or another encoder's."""
-        ...
-
-    def recall(
-        self, latent: np.ndarray, k: int, wanted: Wanted | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """latent (B, D) -> latents (B, k', D), moments (B, k', 2) as (episode id, t), distances (B, k'); nearest first.
-
-        k' = min(k, moments that are wanted), so it can be 0.
-        """
-        ...
-
-    def continuation(self, moments: np.ndarray, horizon: int) -> np.ndarray:
-        """moments (B, k, 2) -> the actions (B, k, horizon, A) that followed each, zeros after the episode's end."""
-        ...
-
-    def __len__(self) -> int:
-        """Moments that can be recalled."""
-        ...
 
 
 class Agent(Protocol):

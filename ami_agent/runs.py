@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, folder: Path, info: dict[str, Any], config: dict[str, Any]) -> None:
         self.folder, self.info, self.config = folder, info, config
-        self._start = time.monotonic()
+        self._start = _clocks()
         self._spent = {name: info.get(name) or 0.0 for name in ("seconds", "cpu_seconds")}  # by those that it goes on
 
     @classmethod
@@ -110,8 +110,7 @@ class Run:
             raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
         if Run.active is self:
             Run.active = None
-        now = {"seconds": time.monotonic() - self._start, "cpu_seconds": time.process_time()}
-        times = {name: round(self._spent[name] + seconds, 3) for name, seconds in now.items()}
+        times = {name: round(self._spent[name] + now - self._start[name], 3) for name, now in _clocks().items()}
         self.info |= {"status": status, "end": _now(), **times, **facts}
         self._write()
 
@@ -214,6 +213,10 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ArtefactError(f"{path} is damaged: it holds no object")
     return dict(value)
+
+
+def _clocks() -> dict[str, float]:
+    return {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
 
 
 def _now() -> str:

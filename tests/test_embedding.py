@@ -85,7 +85,18 @@ def test_in_the_background_comes_what_comes_at_once(store, tmp_path, read_only):
             expected, skipped = embedded(two, *WORK)
         same(memory, expected, np.random.default_rng(0).normal(size=(3, 3)))
         assert damaged == skipped == 1 and len(memory) == 11 * 6
-        assert unseen(store, "beta", "ami/Push-v0") == (13 * 6 if read_only else 2 * 6)
+        assert unseen(store, "beta", "ami/Push-v0") == (13 * 6 if read_only else 6), "the damaged one is left"
+
+
+def test_what_does_not_fit_is_looked_at_once(store):
+    fill(store)
+    for _ in range(2):
+        store.append(make(0, observation={"else": np.zeros((6, 2), np.float32)}))
+    looked = []
+    for _ in range(2):
+        embedded(store, *WORK[:3], lambda episode: looked.append(episode) or fits(episode))
+        assert unseen(store, "beta", "ami/Push-v0") == 0
+    assert len(looked) == len(store) == 14
 
 
 def test_an_agent_lives_while_its_memory_is_embedded(reach, store):

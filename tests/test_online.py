@@ -64,6 +64,14 @@ def test_rewards_that_mean_something_else_are_not_learned_from(empty):
     assert len(empty) == 3 and agent._student.replay.state()["ids"] == [2, 3]
 
 
+def test_damaged_episodes_are_left_out_and_counted(empty):
+    world = Environment("ami/Reach-v0", 1)
+    lived(empty, world, Brain(world.spec, SMALL), 150)
+    empty._db.execute("UPDATE chunk SET data = zeroblob(9) WHERE episode = 1")
+    agent = OnlineAgent(Brain(world.spec, SMALL), AgentConfig(), 0, empty, world, STUDY)
+    assert agent.skipped == 1 and len(agent._student.replay) == len(empty) - 1 > 0
+
+
 def test_a_brain_that_has_learned_nothing_yet_is_not_kept_as_one_that_has(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = "run --env Pendulum-v1 --learn --episodes 1 --home home --json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ami_agent import brains, console
@@ -46,6 +46,7 @@ class Cast:
     study: Callable[[], None] = lambda: None  # learn, after every step
     save: Callable[[], None] = lambda: None  # keep what was learned so far
     forgotten: Callable[[], int] = lambda: 0  # episodes that its memory let go of
+    skipped: Callable[[], int] = lambda: 0  # episodes that are damaged: left out
 
     def remembered(self) -> tuple[int, int]:
         """Episodes and steps in memory now."""
@@ -133,14 +134,15 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             if brain.updates > begun:  # what has learned nothing yet would be taken for what has
                 brain.save(own)
 
-        doing = online.remember, online.study, save, lambda: online.forgotten
+        doing = online.remember, online.study, save, lambda: online.forgotten, lambda: online.skipped
         return Cast(online, brain, origin, store, journal, before, *doing)
     place = environment.task if environment.stays or config.mind.ways.stay else None
     agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment, config.first)
     stack.callback(agent.close)
     if brain.spec.goes and agent.ways is None and config.mind.ways.use:
         console.say(f"this agent has not learned yet to get about in {config.env}, and finds no ways there")
-    return Cast(agent, brain, origin, store, journal, before, agent.remember, forgotten=lambda: agent.forgotten)
+    told = Cast(agent, brain, origin, store, journal, before, agent.remember)
+    return replace(told, forgotten=lambda: agent.forgotten, skipped=lambda: agent.skipped)
 
 
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:

@@ -126,7 +126,7 @@ def main(config: Config) -> int:
             **results.summary(),
             "memory": dict(zip(("episodes", "steps"), after, strict=True)),
             "forgotten": player.forgotten(),
-            "skipped_episodes": player.agent.skipped if isinstance(player.agent, AmiAgent) else 0,
+            "skipped_episodes": player.skipped(),
             "void_episodes": environment.void,
             "void_fault": environment.fault,
             "embedding": player.agent.embedding if isinstance(player.agent, AmiAgent) else None,

@@ -46,6 +46,7 @@ class OnlineAgent:
         spec = environment.spec
         tasks = [task for task in store.tasks(spec.environment) if _alike(task, environment.task)]
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size, tasks)
+        self.skipped = store.skipped  # episodes of the store that are damaged: left out
         self._student = Student(environment, Learner(brain), replay, study)
         self._student.seed(seed, 0)
         if brain.updates:  # what was learned keeps its scales, wherever it was learned

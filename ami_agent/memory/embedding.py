@@ -14,20 +14,29 @@ import numpy as np
 import torch
 
 from ami_agent.memory.episodic import EpisodicMemory
+from ami_agent.memory.notes import read_note, revise_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
 Embed = Callable[[dict[str, np.ndarray]], np.ndarray]  # {sense: (n, *shape)} -> latents (n, D)
 Fits = Callable[[Episode], bool]  # whether an episode's senses and actions are those of the encoder's world
 BLOCK = 512  # moments embedded at a time: a stop waits for no more
+MISFITS = "", "misfits"  # of an environment, whatever the task: task and name of the note of them
 PATIENCE = 1.0  # seconds for a thread to stop
 
 
 def unseen(store: EpisodeStore, encoder: str, environment: str) -> int:
-    """Moments of an environment that have no latents by `encoder`."""
+    """Moments of an environment that have no latents by `encoder`, and are not known to be of another world's senses or
+    actions."""
     without = "NOT EXISTS (SELECT 1 FROM latent WHERE latent.episode = id AND latent.encoder = ?)"
-    query = f"SELECT sum(coalesce(CAST(steps AS INTEGER), 0) + 1) FROM episode WHERE environment = ? AND {without}"
-    return int(store.rows(query, environment, encoder)[0][0] or 0)
+    query = f"SELECT id, coalesce(CAST(steps AS INTEGER), 0) + 1 FROM episode WHERE environment = ? AND {without}"
+    known = _misfits(store, encoder, environment)
+    return sum(moments for episode_id, moments in store.rows(query, environment, encoder) if episode_id not in known)
+
+
+def _misfits(store: EpisodeStore, encoder: str, environment: str) -> set[int]:
+    """Episodes that `embedded` has found not to fit."""
+    return set(read_note(store, environment, *MISFITS).get(encoder, np.empty(0, np.int64)).ravel().tolist())
 
 
 @torch.no_grad()
@@ -39,9 +48,10 @@ def embedded(
     Latents are kept beside those of other encoders, an episode at a time: what a kill leaves is gone on from. In a
     store that is only read, they are for this memory alone.
     """
-    fresh = []
-    for episode_id, episode in store.unembedded(encoder, environment):
+    fresh, known, misfits = [], _misfits(store, encoder, environment), []
+    for episode_id, episode in store.unembedded(encoder, environment, but=known):
         if not fits(episode):
+            misfits.append(episode_id)
             continue
         parts = range(0, len(episode) + 1, BLOCK)
         senses = [{name: value[at : at + BLOCK] for name, value in episode.observation.items()} for at in parts]
@@ -52,6 +62,9 @@ def embedded(
             with suppress(KeyError):  # another has forgotten it meanwhile
                 store.set_latents(episode_id, latent, encoder)
     damaged = store.skipped
+    if misfits and not store.read_only:  # of one encoder at a time: what another found is found again
+        found = np.array(sorted(known.union(misfits)), np.int64)
+        revise_note(store, environment, *MISFITS, lambda _: {encoder: found})
     memory = EpisodicMemory(store, encoder, environment)
     damaged += store.skipped
     for episode_id, episode in fresh:

@@ -78,8 +78,8 @@ class Journal:
     def recover(self) -> int:
         """Make episodes of what was lived of those that nobody ended, such as a process that was killed; how many.
 
-        They end where their last readable step does, neither terminated nor truncated. Those that another process
-        still lives are left to it.
+        They end where their last readable step does, neither terminated nor truncated unless that step was their last.
+        Those that another process still lives are left to it.
         """
         with closing(
             self._store.tails()

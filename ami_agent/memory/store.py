@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -198,12 +198,13 @@ class EpisodeStore:
         """
         yield from self.readable(self.ids(**filters), filters.get("encoder"), senses)
 
-    def unembedded(self, encoder: str, environment: str) -> Iterator[tuple[int, Episode]]:
+    def unembedded(self, encoder: str, environment: str, but: Collection[int] = ()) -> Iterator[tuple[int, Episode]]:
         """(id, episode) of those of an environment that have no latents by `encoder`; damaged ones as in `episodes`.
+        Some are left out.
 
         Latents may be set while this goes on.
         """
-        known = set(self.ids(environment=environment, encoder=encoder))
+        known = {*self.ids(environment=environment, encoder=encoder), *but}
         missing = [episode_id for episode_id in self.ids(environment=environment) if episode_id not in known]
         yield from self.readable(missing, None, True)
 
