@@ -140,7 +140,9 @@ def test_env_check(capsys, own_world: str) -> None:
     (bad,) = [finding for finding in found["findings"] if finding["fault"]]
     assert bad["check"] == "can_be_solved" and "0.0%" in bad["fault"] and "oracle" in bad["cure"]
     code, out, _ = call(capsys, "env", "check", "Pendulum-v1")
-    assert code == 0 and "keeps 7 of 7 promises" in out and "FAULT" not in out
+    assert code == 0 and "keeps 7 of 7 promises" in out and "FAULT" not in out and "cannot live" not in out
+    code, out, _ = call(capsys, "env", "check", "CartPole-v1")
+    assert code == 0 and "but the agent cannot live there: CartPole-v1: its actions are Discrete(2)" in out
 
 
 def test_env_preview(capsys, tmp_path: Path, monkeypatch) -> None:

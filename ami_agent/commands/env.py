@@ -18,7 +18,7 @@ from ami_agent import console
 from ami_agent.angles import angles_of
 from ami_agent.commands.common import parse_options
 from ami_agent.commands.env_facts import facts, fancy, overview, show_table, text
-from ami_agent.environment import all_senses, find, make
+from ami_agent.environment import Environment, all_senses, find, make
 from ami_agent.errors import ArtefactError, UsageError
 from ami_envs.plugins import Plugin, load_plugins
 from ami_envs.registry import ENGINE_OPTIONS, TASKS
@@ -225,11 +225,24 @@ def _check(config: Check) -> int:
         if not config.json:
             _say(finding)
     faults = sum(bool(finding.fault) for finding in findings)
+    misfit = None if faults == len(findings) else _misfit(config)
     if config.json:
-        console.emit({"environment": spec.id, "faults": faults, "findings": [asdict(one) for one in findings]})
+        told = {"faults": faults, "misfit": misfit, "findings": [asdict(one) for one in findings]}
+        console.emit({"environment": spec.id, **told})
     else:
         _sum_up(spec.id, findings, faults)
+        if misfit:
+            print(f"but the agent cannot live there: {misfit}")
     return ArtefactError.exit_code if faults else 0
+
+
+def _misfit(config: Check) -> str | None:
+    """Why the agent cannot live in an environment, whatever that promises; None if it can."""
+    try:
+        Environment(config.id, 1, parse_options(config.options)).close()
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _say(finding: Finding) -> None:
