@@ -264,7 +264,7 @@ def control_period(world: Any) -> float:
         if isinstance(period, (int, float, np.floating)) and 0 < period < math.inf:
             return float(period)
     fps = (world.metadata or {}).get("render_fps")
-    return 1.0 / fps if fps else 0.0
+    return 1.0 / fps if isinstance(fps, (int, float, np.number)) and 0 < fps < math.inf else 0.0
 
 
 def _method(world: Any, name: str) -> Callable | None:

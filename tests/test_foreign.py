@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +14,7 @@ from gymnasium.spaces import Box, Dict
 from ami_agent import cli
 from ami_agent.brain import Brain
 from ami_agent.brains import find_brain, learned_path
-from ami_agent.environment import Environment, make, to_box
+from ami_agent.environment import Environment, control_period, make, to_box
 from ami_agent.errors import ArtefactError, NumericalError, UsageError
 from ami_agent.foreign.infos import flag
 from ami_agent.foreign.judging import judged
@@ -167,6 +168,11 @@ def test_what_an_environment_lacks_is_said(capsys):
     assert "t/Goals-v0 sets no time limit" in capsys.readouterr().err
     with pytest.raises(TypeError):
         flag("no")
+
+
+@pytest.mark.parametrize("rate, period", [(8, 0.125), ("30", 0), (None, 0), (0, 0), (-1, 0), (float("nan"), 0)])
+def test_a_frame_rate_that_is_none_says_nothing(rate, period):
+    assert control_period(SimpleNamespace(metadata={"render_fps": rate})) == period
 
 
 def test_weights_learned_elsewhere_are_used_here_from_now_on(tmp_path):
