@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ami_agent import brains, console
@@ -45,12 +45,18 @@ class Cast:
     remember: Callable[[Episode], Episode] = lambda episode: episode
     study: Callable[[], None] = lambda: None  # learn, after every step
     save: Callable[[], None] = lambda: None  # keep what was learned so far
-    forgotten: Callable[[], int] = lambda: 0  # episodes that its memory let go of
-    skipped: Callable[[], int] = lambda: 0  # episodes that are damaged: left out
 
     def remembered(self) -> tuple[int, int]:
         """Episodes and steps in memory now."""
         return (0, 0) if self.store is None else (len(self.store), self.store.steps)
+
+    def forgotten(self) -> int:
+        """Episodes that its memory let go of."""
+        return self.agent.forgotten if isinstance(self.agent, AmiAgent | OnlineAgent) else 0
+
+    def skipped(self) -> int:
+        """Episodes of its memory that are damaged: left out."""
+        return self.agent.skipped if isinstance(self.agent, AmiAgent | OnlineAgent) else 0
 
     def learned_steps(self) -> int:
         """Env steps that its weights have learned from."""
@@ -134,15 +140,13 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
             if brain.updates > begun:  # what has learned nothing yet would be taken for what has
                 brain.save(own)
 
-        doing = online.remember, online.study, save, lambda: online.forgotten, lambda: online.skipped
-        return Cast(online, brain, origin, store, journal, before, *doing)
+        return Cast(online, brain, origin, store, journal, before, online.remember, online.study, save)
     place = environment.task if environment.stays or config.mind.ways.stay else None
     agent = AmiAgent(brain, config.mind, config.seed, store, device, place, environment, config.first)
     stack.callback(agent.close)
     if brain.spec.goes and agent.ways is None and config.mind.ways.use:
         console.say(f"this agent has not learned yet to get about in {config.env}, and finds no ways there")
-    told = Cast(agent, brain, origin, store, journal, before, agent.remember)
-    return replace(told, forgotten=lambda: agent.forgotten, skipped=lambda: agent.skipped)
+    return Cast(agent, brain, origin, store, journal, before, agent.remember)
 
 
 def _train_first(config: Config, environment: Environment, stop: Stop) -> Brain | None:

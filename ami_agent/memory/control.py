@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.memory.notes import read_note, revise_note
+from ami_agent.memory.notes import as_ids, episodes_in, read_note, revise_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Spec, Wanted
 
 NOTE = "", "followed in vain"  # of an environment, whatever the task: its task and its name
+EPISODES = "episodes"  # what it has
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class EpisodicControl:
     def __init__(self, k: int, horizon: int, spec: Spec, store: EpisodeStore | None = None) -> None:
         self._k, self._shape, self._store, self._environment = k, (horizon, spec.action_size), store, spec.environment
         self._followed: set[int] = set()  # in the episodes that go on
-        self._vain = set() if store is None else _ids(read_note(store, spec.environment, *NOTE))
+        self._vain = set() if store is None else episodes_in(read_note(store, spec.environment, *NOTE), EPISODES)
 
     def recall(self, memory: EpisodicMemory, latent: np.ndarray, task: str | None) -> Recalled:
         """Latents (B, D), in a task. P is as many as there are, up to k. Of no task (None) all are recalled, and none
@@ -61,12 +62,9 @@ class EpisodicControl:
         if success is False and not self._followed <= self._vain:
             self._vain |= self._followed
             if self._store is not None and not self._store.read_only:
-                self._vain = _ids(revise_note(self._store, self._environment, *NOTE, self._revised))
+                note = revise_note(self._store, self._environment, *NOTE, self._revised)
+                self._vain = episodes_in(note, EPISODES)
         self._followed.clear()
 
     def _revised(self, note: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"episodes": np.array(sorted(self._vain | _ids(note)), np.int64)}
-
-
-def _ids(note: dict[str, np.ndarray]) -> set[int]:
-    return set(note.get("episodes", np.empty(0, np.int64)).ravel().tolist())
+        return {EPISODES: as_ids(self._vain | episodes_in(note, EPISODES))}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ami_agent.memory.episodic import EpisodicMemory
-from ami_agent.memory.notes import read_note, revise_note
+from ami_agent.memory.notes import as_ids, episodes_in, read_note, revise_note
 from ami_agent.memory.store import EpisodeStore
 from ami_agent.protocols import Episode
 
@@ -36,7 +36,7 @@ def unseen(store: EpisodeStore, encoder: str, environment: str) -> int:
 
 def _misfits(store: EpisodeStore, encoder: str, environment: str) -> set[int]:
     """Episodes that `embedded` has found not to fit."""
-    return set(read_note(store, environment, *MISFITS).get(encoder, np.empty(0, np.int64)).ravel().tolist())
+    return episodes_in(read_note(store, environment, *MISFITS), encoder)
 
 
 @torch.no_grad()
@@ -63,8 +63,7 @@ def embedded(
                 store.set_latents(episode_id, latent, encoder)
     damaged = store.skipped
     if misfits and not store.read_only:  # of one encoder at a time: what another found is found again
-        found = np.array(sorted(known.union(misfits)), np.int64)
-        revise_note(store, environment, *MISFITS, lambda _: {encoder: found})
+        revise_note(store, environment, *MISFITS, lambda _: {encoder: as_ids(known.union(misfits))})
     memory = EpisodicMemory(store, encoder, environment)
     damaged += store.skipped
     for episode_id, episode in fresh:

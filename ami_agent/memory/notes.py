@@ -46,3 +46,13 @@ def revise_note(
         insert = db.upsert("note", "environment, task, name, checksum, data")
         db.execute(insert, (*key, digested(data), data))
     return arrays
+
+
+def episodes_in(note: dict[str, np.ndarray], name: str) -> set[int]:
+    """The ids of episodes that stand in a note under a name; none if there is none."""
+    return set(note.get(name, np.empty(0, np.int64)).ravel().tolist())
+
+
+def as_ids(episodes: set[int]) -> np.ndarray:
+    """Ids of episodes, (n,) int64 and ascending, as a note keeps them."""
+    return np.array(sorted(episodes), np.int64)
