@@ -67,11 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence(sys.stdout)
         _close("stopped", "whoever read the output went away")
         return 0
-    except SystemExit as error:  # tyro's way to end: 0 after --help, 2 after a wrong flag
-        return error.code if isinstance(error.code, int) else 2
     except KeyboardInterrupt:
         return _end("interrupted", 130, "stopped")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # no code of ours exits, someone else's may
         return _explain(error)
 
 
@@ -84,7 +82,10 @@ def _dispatch(argv: list[str]) -> int:
         print(_overview(name), file=sys.stdout if rest else sys.stderr)
         return 0 if rest else UsageError.exit_code
     module = importlib.import_module(COMMANDS[name].module)
-    config = _config(getattr(module, COMMANDS[name].config), name, rest)
+    try:
+        config = _config(getattr(module, COMMANDS[name].config), name, rest)
+    except SystemExit as error:  # tyro's way to end: 0 after --help, 2 after a wrong flag
+        return error.code if isinstance(error.code, int) else UsageError.exit_code
     with json_only() if getattr(config, "json", False) else nullcontext():
         return module.main(config)
 
@@ -115,7 +116,7 @@ def _config(config: type, name: str, argv: list[str]) -> Any:
     return tyro.cli(config, prog=f"ami-agent {name}", description=COMMANDS[name].help, args=argv)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception | SystemExit) -> int:
     """One line to the user; the traceback of what should not happen goes to a log."""
     if isinstance(error, AmiError):
         return _end(str(error), error.exit_code)

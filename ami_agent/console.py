@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -46,12 +48,28 @@ _json_stdout: TextIO | None = None  # the real stdout while `json_only`, where n
 def json_only() -> Iterator[None]:
     """Keep stdout for `emit`: whatever else prints, libraries included, goes to stderr; no progress is shown."""
     global _json_stdout
-    _json_stdout = sys.stdout
-    try:
-        with redirect_stdout(sys.stderr):
+    with _own_stdout() as _json_stdout, redirect_stdout(sys.stderr):
+        try:
             yield
-    finally:
-        _json_stdout = None
+        finally:
+            _json_stdout = None
+
+
+@contextmanager
+def _own_stdout() -> Iterator[TextIO | None]:
+    """stdout, for nobody else: what C code writes to descriptor 1 goes to stderr meanwhile."""
+    stdout = sys.__stdout__
+    if stdout is None or sys.stderr is None or sys.stdout is not stdout or stdout.fileno() != 1:
+        yield sys.stdout
+        return
+    stdout.flush()
+    with open(os.dup(1), "w", encoding="utf-8") as own:
+        os.dup2(2, 1)
+        try:
+            yield own
+        finally:
+            ctypes.CDLL(None).fflush(None)  # what C's own streams still hold
+            os.dup2(own.fileno(), 1)
 
 
 def emit(value: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from ami_agent import console, foreign
 from ami_agent.angles import angles_of
 from ami_agent.errors import NumericalError, UsageError, nearest
-from ami_agent.foreign.faults import explained, living
+from ami_agent.foreign.faults import close, explained, living
 from ami_agent.foreign.infos import Infos
 from ami_agent.foreign.judging import judged
 from ami_agent.places import place_of, stays
@@ -94,21 +94,20 @@ class Environment:
             **place_of(self.id, place, boxes),
         )
         self.void = self._void_in_a_row = 0  # episodes that ended in a physics error
+        self._stillborn = np.zeros(n, bool)  # the worlds whose episode began with a value that is not finite
         self.fault = ""  # what was wrong in the latest of them, where it was a value that is not finite
         self.tells_success = self.tells_cost = False  # whether any step's info has
 
     def reset(self, mask: np.ndarray | None = None, seeds: list[int] | None = None) -> dict[str, np.ndarray]:
         """Start new episodes in the worlds of the mask (all by default), a seed each; observation of all worlds.
 
-        Raises NumericalError, naming the sense, for an episode that begins with a value that is not finite.
+        An episode that begins with a value that is not finite ends with its first step, as a physics error.
         """
         mask = np.ones(self.n, bool) if mask is None else mask
         with living(self.id):
             observation, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
         senses, broken = self._senses(observation)
-        for name, worlds in broken.items():
-            if (worlds & mask).any():
-                raise NumericalError(f"{self.id}: an episode begins with {name} not finite, in 32 bits")
+        self._stillborn = np.where(mask, self._told_of(broken), self._stillborn)
         return senses
 
     def step(
@@ -117,8 +116,8 @@ class Environment:
         """actions (B, A) in [-1, 1] -> observation, reward, terminated, truncated (B,), info.
 
         info has `success` and `physics_error` (B,) bool, whatever the environment calls them, and `cost` (B,), 0 where
-        it tells none. Where a sense or the reward is not finite, that is a physics error: 0 stands for the value, and
-        the episode is truncated.
+        it tells none. Where a sense, the reward or the cost is not finite, that is a physics error: 0 stands for the
+        value, and the episode is truncated.
         Raises ValueError for an action of another shape or that is not finite, NumericalError once the physics has
         failed in too many episodes in a row.
         """
@@ -128,16 +127,16 @@ class Environment:
         senses, broken = self._senses(observation)
         reward = _float32(np.asarray(reward))
         broken["its reward"] = ~np.isfinite(reward)
-        lost = np.logical_or.reduce(list(broken.values()))
-        if lost.any():
-            self.fault = f"{next(name for name, worlds in broken.items() if worlds.any())} is not finite, in 32 bits"
+        cost = np.asarray(info.get("cost", np.zeros(self.n)), np.float64)
+        broken["its cost"] = ~np.isfinite(cost)
+        lost = self._told_of(broken) | self._stillborn
         success = info.get("success", info.get("is_success"))
         self.tells_success |= success is not None
         self.tells_cost |= "cost" in info and not self._free
         told = {
             "success": np.zeros(self.n, bool) if success is None else np.asarray(success, dtype=bool),
             "physics_error": np.asarray(info.get("physics_error", np.zeros(self.n, bool)), dtype=bool) | lost,
-            "cost": np.nan_to_num(np.asarray(info.get("cost", np.zeros(self.n)), np.float64)),
+            "cost": np.where(np.isfinite(cost), cost, 0.0),
         }
         terminated, truncated = terminated & ~lost, truncated | lost
         for failed in told["physics_error"][terminated | truncated]:
@@ -169,7 +168,7 @@ class Environment:
         return self._vector.unwrapped
 
     def close(self) -> None:
-        self._vector.close()
+        close(self._vector, self.id)
 
     def _senses(self, observation: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """{sense: (n, size)}, 0 for what is not finite; and for each sense, in words, the worlds (n,) where it was."""
@@ -183,6 +182,12 @@ class Environment:
             broken[f"sense {name!r}"] = worlds = ~finite.all(axis=1)
             senses[name] = np.where(finite, value, 0) if worlds.any() else value
         return senses, broken
+
+    def _told_of(self, broken: dict[str, np.ndarray]) -> np.ndarray:
+        """The worlds (n,) in which anything was not finite; the first of what was is the fault."""
+        for name in [name for name, worlds in broken.items() if worlds.any()][:1]:
+            self.fault = f"{name} is not finite, in 32 bits"
+        return np.logical_or.reduce(list(broken.values()))
 
     def _judge(self, judge: Callable | None, achieved: np.ndarray, desired: np.ndarray, info: dict) -> np.ndarray:
         """What the environment says of n pairs of goals, (n,)."""
@@ -225,7 +230,7 @@ def _with_module(id: str, module: str) -> str:
     """An id, with the module that has to be imported for it to be known."""
     entry = gym.registry[id].entry_point if id in gym.registry else ""
     home = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return f"{module}:{id}" if module and home == module else id
+    return f"{module}:{id}" if module and f"{home}.".startswith(f"{module}.") else id
 
 
 def make(spec: EnvSpec, options: dict[str, Any], repeat: int = 1, **more: Any) -> gym.Env:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,6 +39,8 @@ def graceful() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.requested = int(number)
+        with suppress(OSError):  # not by print, which may be what was interrupted
+            os.write(2, b"\nstopping as soon as this step is done; once more ends it at once\n")
         for each in SIGNALS:  # from here on the kernel itself ends the process, even inside a long C call
             signal.signal(each, signal.SIG_DFL)
 

@@ -103,6 +103,7 @@ def test_flags_reach_the_command(monkeypatch) -> None:
         (OSError(28, "No space left on device"), 6, "failed"),
         (LockedError("held by 7"), 75, "failed"),
         (ZeroDivisionError("ours"), 1, "failed"),
+        (SystemExit("ZeroDivisionError: ours"), 1, "failed"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

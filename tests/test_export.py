@@ -47,6 +47,16 @@ def test_each_environment_and_task_has_a_dataset_and_damage_is_left_out(store, t
     assert list(export(store, tmp_path / "one", "ami/Reach-v0")[0].values()) == [1]
 
 
+def test_senses_of_any_name_are_told_apart(store, tmp_path, monkeypatch):
+    senses = {name: np.full((6, 2), i, np.float32) for i, name in enumerate(("", ".", "a/b", "a_b", "eye"))}
+    store.append(make(0, observation=senses))
+    (name,) = export(store, tmp_path / "out")[0]
+    (one,) = load(name, tmp_path / "out", monkeypatch).iterate_episodes()
+    assert {key: int(value[0, 0]) for key, value in one.observations.items()} == {
+        "_": 0, "__": 1, "a_b_": 2, "a_b": 3, "eye": 4,
+    }  # fmt: skip
+
+
 def test_without_minari_one_is_told_what_to_install(store, tmp_path, monkeypatch):
     store.append(make(0))
     monkeypatch.setitem(sys.modules, "minari", None)

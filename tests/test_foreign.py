@@ -164,10 +164,12 @@ def test_what_an_environment_lacks_is_said(capsys):
         make(gym.spec("t/Bare-v0"), {})
     with pytest.raises(UsageError, match="missing.*'what'.*--options"):
         Environment("t/Broken-v0")
+    assert cli.main(["env", "check", "t/Broken-v0"]) == 2 and "--options" in capsys.readouterr().err
     assert Environment("t/Goals-v0").spec.max_episode_steps == 1000
     assert "t/Goals-v0 sets no time limit" in capsys.readouterr().err
-    with pytest.raises(TypeError):
-        flag("no")
+    for value in ("no", float("nan")):
+        with pytest.raises(TypeError):
+            flag(value)
 
 
 @pytest.mark.parametrize("rate, period", [(8, 0.125), ("30", 0), (None, 0), (0, 0), (-1, 0), (float("nan"), 0)])

@@ -134,7 +134,7 @@ def _ami(config: Config, environment: Environment, device: str, stop: Stop, stac
         )
     if config.learn and store is not None:
         begun = brain.updates
-        online = OnlineAgent(brain, config.mind, config.seed, store, environment)
+        online = OnlineAgent(brain, config.mind, config.seed, store, environment, begun=config.first)
 
         def save() -> None:
             if brain.updates > begun:  # what has learned nothing yet would be taken for what has

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -216,10 +217,13 @@ def _check(config: Check) -> int:
     spec = find(config.id)
     findings = []
     try:
-        make(spec, parse_options(config.options)).close()
-    except UsageError:
-        if config.options != Check.options:  # a wrong option is not the environment's fault
+        env = make(spec, parse_options(config.options))
+    except UsageError as error:
+        if config.options != Check.options or "--options" in str(error):  # an option is not the environment's fault
             raise
+    else:
+        with suppress(Exception, SystemExit):  # what it raises is found below
+            env.close()
     for finding in _quietly(examine(spec.id, parse_options(config.options))):
         findings.append(finding)
         if not config.json:

@@ -19,13 +19,15 @@ import tyro
 
 from ami_agent import console
 from ami_agent.commands.common import check_range, parse_options
-from ami_agent.environment import find, make
+from ami_agent.environment import control_period, find, make
 from ami_agent.errors import ArtefactError, MissingError, UsageError
 from ami_agent.evaluation.resimulate import Draw, Rays
 from ami_agent.files import write_bytes
+from ami_agent.foreign.faults import close
 from ami_envs.registry import is_ours
 from ami_envs.senses.gl import NoGraphics
 
+PERIOD = 0.04  # seconds between pictures, where the world does not say how long a step is
 HOLD = 10  # how often a film shows its last picture
 MOST = 200  # pictures of a film: longer episodes are sped up
 PATIENCE = 3.0  # seconds without a word while a film is made, twice as many each time
@@ -77,9 +79,9 @@ def main(config: Config) -> int:
         raise UsageError(f"{spec.id} has no oracle: only worlds of ami_envs have; try --agent random")
     console.say(f"one episode of {spec.id} ...")
     film = shoot(env, draw, config.agent, config.seed)
-    env.close()
-    fps = env.metadata.get("render_fps") or 25
-    write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], fps))
+    close(env, spec.id)
+    period = control_period(env.unwrapped)
+    write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], 1 / (period or PERIOD)))
     told = {"file": path.absolute(), "steps": film.steps, "success": film.success, "pace": film.pace}
     if config.json:
         console.emit(told)

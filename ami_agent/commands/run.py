@@ -135,6 +135,7 @@ def main(config: Config) -> int:
             "run": str(run.folder),
         }
         run.finish("stopped" if stop.requested else "done", results=facts)
+        environment.close()  # the films are of a second one
         report = _report(config, run, results, player, environment.spec.control_period, draw=not stop.requested)
     _tell(config, facts, player.before, report, bool(stop.requested))
     return stop.exit_code

@@ -133,8 +133,9 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
         stack.callback(environment.close)
         try:
             brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
-        except NumericalError as error:
-            raise NumericalError(f"{error}; {_goodbye(run, config)}") from error
+        except (NumericalError, UsageError) as error:
+            lived = isinstance(error, NumericalError) or has_checkpoint(run)  # else it may never have begun
+            raise type(error)(f"{error}; {_goodbye(run, config)}" if lived else str(error)) from error
         if not done:
             run.finish("stopped", steps=brain.steps)
             console.say(_goodbye(run, config))

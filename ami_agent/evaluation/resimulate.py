@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ami_agent import console
 from ami_agent.environment import find, make, to_box
-from ami_agent.errors import AmiError
+from ami_agent.foreign.faults import close
 from ami_agent.protocols import Episode
 from ami_agent.repeat import split
 from ami_envs.registry import is_ours
@@ -48,7 +48,7 @@ def resimulate(
             observation, reward, _, _, _ = env.step(to_box(action, space))
             yield _senses(observation), float(reward), _picture(draw) if t in pictures else None
     finally:
-        env.close()
+        close(env, id)
 
 
 def film_of(episode: Episode, options: dict[str, Any], name: str | None = None, most: int = 200) -> list[np.ndarray]:
@@ -61,9 +61,7 @@ def film_of(episode: Episode, options: dict[str, Any], name: str | None = None, 
     try:
         lived = resimulate(episode, options, moments, name)
         film = [picture for _, _, picture in lived if picture is not None]
-    except AmiError:
-        raise
-    except Exception as error:  # a foreign environment may raise anything
+    except (Exception, SystemExit) as error:  # a foreign environment may raise anything
         console.say(f"no pictures of {episode.environment}: {type(error).__name__}: {error}")
         return []
     return [picture for picture in film if picture.shape == film[0].shape]
@@ -88,7 +86,7 @@ def _open_to_draw(spec: EnvSpec, options: dict[str, Any], repeat: int) -> tuple[
     env = make(spec, options, repeat)
     with suppress(ValueError):  # not on MuJoCo, or its camera is orthographic
         return env, Rays(env.unwrapped)
-    with suppress(Exception):  # it may lack a way to draw, packages or a screen
+    with suppress(Exception, SystemExit):  # it may lack a way to draw, packages or a screen
         drawn = make(spec, options, repeat, render_mode="rgb_array")
         drawn.reset()
         if _picture(drawn.render) is not None:
@@ -133,7 +131,7 @@ def _picture(draw: Draw) -> np.ndarray | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # OpenGL's, where there is no screen: GLFW says so in four lines
             picture = np.array(draw())
-    except Exception:  # whatever a foreign renderer raises
+    except (Exception, SystemExit):  # whatever a foreign renderer raises
         return None
     return picture if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 else None
 

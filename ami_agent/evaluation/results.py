@@ -17,7 +17,7 @@ class Results:
 
     success: list[bool | None] = field(default_factory=list)  # at any time of the episode; None: nobody tells
     returns: list[float] = field(default_factory=list)
-    costs: list[float] = field(default_factory=list)  # sums of info["cost"]; none where nobody tells
+    costs: list[float] = field(default_factory=list)  # sums of info["cost"]; empty where nobody tells
     lengths: list[int] = field(default_factory=list)  # decisions
     seeds: list[int] = field(default_factory=list)
     surprise: list[list[float]] = field(default_factory=list)
@@ -26,9 +26,10 @@ class Results:
     action_repeat: int = 1  # env steps a decision
 
     def add(self, episode: Episode, cost: float | None = None) -> None:
-        """Take in an episode. An environment may tell of success only where there is one: once it does, those before of
-        which it told nothing failed."""
-        self.costs += [] if cost is None else [cost]
+        """Take in an episode. An environment may tell of success or cost only where there is one: once it does, those
+        before of which it told nothing failed, and cost nothing."""
+        if cost is not None:
+            self.costs += [0.0] * (len(self.lengths) - len(self.costs)) + [cost]
         if episode.success is not None and None in self.success[:1]:
             self.success = [bool(success) for success in self.success]
         self.success.append(episode.success)

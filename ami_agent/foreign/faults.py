@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 
+from ami_agent import console
 from ami_agent.errors import AmiError, ArtefactError, MissingError, UsageError
 from ami_envs import registry
 from ami_envs.mjcf import SceneError
@@ -31,7 +34,7 @@ def explained(id: str) -> Iterator[None]:
         raise ArtefactError(f"{id}: {error}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
         text = str(error).partition(registry.CREATOR)[0]
-        needs = "; give it by --options '{\"NAME\": VALUE}'" if "required positional argument" in text else ""
+        needs = "; give it by --options '{\"NAME\": VALUE}'" if re.search("required .*argument", text) else ""
         raise UsageError((text if text.startswith(id) else f"{id}: {text}") + needs) from error
     except (Exception, SystemExit) as error:
         if id.startswith("ami/"):
@@ -53,3 +56,12 @@ def living(id: str) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
         raise UsageError(f"{id} raised {what}; `ami-agent env check` tries all of it") from error
+
+
+def close(env: gym.Env | VectorEnv, id: str) -> None:
+    """Close what may be someone else's. What it raises then is said, not raised: all has been lived by now."""
+    try:
+        with living(id):
+            env.close()
+    except UsageError as error:
+        console.say(f"while it was closed, {error}")

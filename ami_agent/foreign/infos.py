@@ -13,8 +13,8 @@ from ami_agent.repeat import AT_ANY, SUMMED
 
 
 def flag(value: Any) -> bool:
-    """Raises TypeError for words."""
-    if isinstance(value, str):
+    """Raises TypeError for words, and for NaN, which `bool` takes for true."""
+    if isinstance(value, str) or value != value:
         raise TypeError(f"{value!r} is neither true nor false")
     return bool(value)
 
@@ -43,4 +43,6 @@ class Infos(gym.Wrapper, RecordConstructorArgs):
                 if info.get(name) is not None:
                     told[name] = kind(info[name])
         observation, reward, terminated, truncated = lived
+        if reward is None:
+            raise TypeError("its step gave None for the reward")
         return observation, reward, terminated, truncated, told

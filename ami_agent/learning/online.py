@@ -38,25 +38,27 @@ class OnlineAgent:
         store: EpisodeStore,
         environment: Environment,
         study: StudyConfig | None = None,
+        begun: int = 0,
     ) -> None:
+        key = (seed, begun) if begun else (seed,)  # of all it draws: one that goes on tries something else
         self.brain, self.store, self.config = brain, store, config
         self.forgotten = 0  # episodes that the store let go of; what was learned from stays in the replay
-        self.agent = AmiAgent(brain, config.learning(), seed)
+        self.agent = AmiAgent(brain, config.learning(), seed, begun=begun)
         study = study or StudyConfig(ratio=0.5)
         spec = environment.spec
         tasks = [task for task in store.tasks(spec.environment) if _alike(task, environment.task)]
         replay = Replay.load(store, spec.environment, study.capacity, spec.senses, spec.action_size, tasks)
         self.skipped = store.skipped  # episodes of the store that are damaged: left out
         self._student = Student(environment, Learner(brain), replay, study)
-        self._student.seed(seed, 0)
+        self._student.seed(*key, 0)
         if brain.updates:  # what was learned keeps its scales, wherever it was learned
             self._student.fitted = max(replay.steps, brain.steps // spec.action_repeat)
         self._new = brain.updates == 0 or (len(replay) > 0 and replay.indifferent)
-        self._explorer = Explorer(brain, np.random.default_rng([seed, 1]), self.agent)
+        self._explorer = Explorer(brain, np.random.default_rng([*key, 1]), self.agent)
         self._curiosity = Curiosity(brain, replay, seed, study, LearnerConfig())
-        self._curiosity.seed(seed, 3)
-        curious = AmiAgent(self._curiosity.brain, config.learning(), seed)
-        self._seeker = Explorer(self._curiosity.brain, np.random.default_rng([seed, 4]), curious)
+        self._curiosity.seed(*key, 3)
+        curious = AmiAgent(self._curiosity.brain, config.learning(), seed, begun=begun)
+        self._seeker = Explorer(self._curiosity.brain, np.random.default_rng([*key, 4]), curious)
         self._turns = Turns([self._explorer, self._seeker], lambda n: np.full(n, int(self._curious)))
         self._lived = replay.steps * spec.action_repeat
 

@@ -83,7 +83,10 @@ def train(
     """
     longest = environment.spec.max_episode_steps
     if config.study.capacity <= longest:
-        raise UsageError(f"study.capacity must be more than an episode's {longest} steps, not {config.study.capacity}")
+        room = f"the {config.study.capacity} of --study.capacity"
+        raise UsageError(
+            f"an episode's {longest} steps are too many for {room}; max_episode_steps of --options cuts it"
+        )
     brain = Brain(learned_spec(environment.spec, config), brain_config, seed)
     resumed = has_checkpoint(run)
     with EpisodeStore(run.folder / "experience.sqlite", create=not resumed) as store:
@@ -234,7 +237,7 @@ class Training:
             advance(self.stride, _told(recent))
             if stop.requested:
                 return False
-        success, returns = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
+        success, returns = _means(recent)
         if losses:
             losses["effective_rank"] = self.student.effective_rank()
         lost = {
@@ -253,9 +256,17 @@ def training_seeds(*key: int) -> Iterator[int]:
     return (TRAINING_SEEDS + (first + i) % TRAINING_SEEDS for i in itertools.count())
 
 
+def _means(recent: deque[tuple[float, float]]) -> tuple[float, float]:
+    """The mean success and return of recent episodes, NaN where nothing is told; once any tells of success, those that
+    do not failed."""
+    if not recent:
+        return np.nan, np.nan
+    success, returns = np.array(recent).T
+    return float(np.nan if np.isnan(success).all() else np.nan_to_num(success).mean()), float(returns.mean())
+
+
 def _told(recent: deque[tuple[float, float]]) -> str:
     """The mean success and return of recent episodes, in words."""
-    if not recent:
-        return ""
-    success, returns = np.mean(recent, axis=0)
-    return f"return {returns:.1f}" if np.isnan(success) else f"success {success:.2f}, return {returns:.1f}"
+    success, returns = _means(recent)
+    told = [] if np.isnan(success) else [f"success {success:.2f}"]
+    return ", ".join([*told, f"return {returns:.1f}"]) if recent else ""

@@ -82,7 +82,7 @@ def _write(name: str, folder: Path, store: EpisodeStore, ids: list[int], kind: t
                 dataset = minari.create_dataset_from_buffers(
                     name,
                     buffers,
-                    observation_space=spaces.Dict({sense: _box(value) for sense, value in first.observation.items()}),
+                    observation_space=spaces.Dict({key: _box(value) for key, value in _named(first).items()}),
                     action_space=spaces.Box(-1.0, 1.0, first.action.shape[1:], np.float32),
                     description=f"What an agent remembers of {kind[0]}"
                     + (f" with options {kind[1]}" if kind[1] else "")
@@ -104,13 +104,24 @@ def _buffer(kind: Any, episode: Episode) -> Any:
     told = {} if episode.surprise is None else {"infos": {"surprise": np.append(episode.surprise, np.float32(0))}}
     return kind(
         seed=episode.seed,
-        observations=episode.observation,
+        observations=_named(episode),
         actions=episode.action,
         rewards=episode.reward,
         terminations=terminated,
         truncations=truncated,
         **told,
     )
+
+
+def _named(episode: Episode) -> dict[str, np.ndarray]:
+    """Its senses, by names that HDF5 takes: "/" would be a folder, "" and "." are none."""
+    named: dict[str, np.ndarray] = {}
+    for sense, value in sorted(episode.observation.items()):
+        name = re.sub(r"[/\0]", "_", sense) if sense not in ("", ".", "..") else sense.replace(".", "_") or "_"
+        while name in named or (name != sense and name in episode.observation):
+            name += "_"
+        named[name] = value
+    return named
 
 
 def _shape(episode: Episode) -> list[tuple]:

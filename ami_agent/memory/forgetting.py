@@ -167,11 +167,11 @@ def _keys(traces: Sequence[Trace], config: ForgettingConfig) -> dict[int, float]
     keys = {}
     for environment in dict.fromkeys(trace.environment for trace in traces):
         here = sorted((trace for trace in traces if trace.environment == environment), key=lambda trace: trace.id)
-        untold = [trace.episode_return for trace in here if trace.success is None]
-        middle = float(np.median(untold)) if untold else math.inf
+        told = any(trace.success is not None for trace in here)  # of success, if only where there was one
+        middle = math.inf if told else float(np.median([trace.episode_return for trace in here]))
         surprise = _ranks(np.array([math.nan if trace.surprise is None else trace.surprise for trace in here]))
         for trace, surprised, age in zip(here, surprise, _ranks(np.arange(len(here))), strict=True):
-            good = trace.episode_return >= middle if trace.success is None else trace.success
+            good = bool(trace.success) or trace.episode_return >= middle
             weight = config.surprise**surprised * config.recency**age * config.success ** int(good)
             chance = (int.from_bytes(hashlib.blake2b(str(trace.id).encode(), digest_size=6).digest()) + 0.5) / 2**48
             keys[trace.id] = math.log(chance) / weight

@@ -249,10 +249,12 @@ class EpisodeStore:
     def stats(self) -> dict[str, Any]:
         """Counts of episodes, steps and bytes on disk, by environment and by encoder; plain JSON values.
 
-        A success rate is over the episodes whose environment told, None where none did.
+        A success rate is None where an environment never told; one that tells of success only where there is one may
+        have begun to with any episode, so those of which it told nothing count as failed.
         """
         steps, success, outcome = map(_number, ("steps", "success", "episode_return"))
-        measures = f"count(*), CAST(sum({steps}) AS BIGINT), avg({success}), avg({outcome})"
+        rate = f"CASE WHEN count(success) > 0 THEN avg(coalesce({success}, 0)) END"
+        measures = f"count(*), CAST(sum({steps}) AS BIGINT), {rate}, avg({outcome})"
         by_environment = self.rows(f"SELECT environment, {measures} FROM episode GROUP BY 1")
         names = ("episodes", "steps", "success_rate", "mean_return")
         return {
