@@ -36,3 +36,17 @@ def test_a_constant_sense_does_not_blow_up():
     normaliser = Normaliser(2)
     normaliser.fit(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))
     assert torch.isfinite(normaliser(torch.tensor([[1.0, 1.0]]))).all()
+
+
+@pytest.mark.parametrize("often", [0.001, 0.3])
+def test_what_a_failing_sensor_tells_does_not_drown_the_rest(often):
+    torch.manual_seed(0)
+    values = torch.randn(10_000, 2) + 3
+    clean, failing = Normaliser(2), Normaliser(2)
+    clean.fit(values)
+    failing.fit(torch.where(torch.rand(10_000, 2) < often, 1e12, values))
+    assert failing.std.tolist() == pytest.approx(clean.std.tolist(), rel=often)
+    assert failing(torch.full((1, 2), 1e12)).tolist() == [[10.0, 10.0]]
+    few = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1e4, 2.0]])  # large, but not outlandish
+    clean.fit(few)
+    assert clean.mean.tolist() == few.mean(0).tolist() and clean.std.tolist() == few.std(0).tolist()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ami_agent.errors import UsageError, check_ranges
 
+OUTLANDISH = 1e5
 GOAL_OFFSET = "goal_offset"  # desired_goal - achieved_goal: made here, for every environment that has goals
 
 
@@ -51,7 +52,8 @@ class Normaliser(nn.Module):
     """Shifts and scales a sense by the mean and spread of experience; saved with the weights.
 
     An entry that hardly varies, by itself or beside the others of its sense, is taken for a constant and not scaled:
-    what varies in it is noise.
+    what varies in it is noise. What is `OUTLANDISH` times as large as an entry usually is, as where a sensor fails or
+    has nothing to tell, has no say in its scale, and is taken in as the most that there is.
     """
 
     mean: Tensor
@@ -64,6 +66,8 @@ class Normaliser(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """values (n, size)."""
+        usual = values.median(0).values
+        values = torch.where(values.abs() <= OUTLANDISH * usual.abs().clamp(min=1.0), values, usual)
         mean, spread = values.mean(0), values.std(0)
         least = 1e-4 * spread.amax().clamp(max=1.0)
         varies = (spread > least) & (spread > 1e-6 * mean.abs())
