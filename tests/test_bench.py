@@ -52,7 +52,7 @@ def plan(folder, **more):
 
 
 def run(plan, *agents, task=PENDULUM, stop=None, seeds=(0,)):
-    runner.run(plan, runner.to_do(plan, agents, [task], seeds).left, 2, stop or Stop())
+    runner.run(plan, runner.to_do(plan, agents, [task], seeds), 2, stop or Stop())
     return [read(plan.path(agent, task, 0)) for agent in agents]
 
 
@@ -232,7 +232,7 @@ def test_a_process_that_dies_is_kept_as_failed_and_the_rest_goes_on(tmp_path, mo
 def test_a_piece_that_a_signal_stopped_goes_on_and_one_that_failed_keeps_why(tmp_path):
     made = plan(tmp_path)
     path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
-    child = runner.launch(made, path, fresh)
+    child, _ = runner.launch(made, path, fresh)
     child.child.terminate()
     child.child.wait()
     assert "goes on" in runner.ended(child) and read(path)["status"] == "unfinished"
@@ -258,9 +258,9 @@ def test_a_piece_that_does_not_get_on_is_ended_and_kept_as_failed(deaf, tmp_path
 
 def test_a_piece_that_writes_is_not_ended_and_one_that_does_not_stop_is_killed(deaf, tmp_path, monkeypatch, capsys):
     made, stop = plan(tmp_path, patience=1.0), Stop()
-    path, left = made.path("random", PENDULUM, 0), runner.to_do(made, ["random"], [PENDULUM], [0]).left
+    path, asked = made.path("random", PENDULUM, 0), runner.to_do(made, ["random"], [PENDULUM], [0])
     monkeypatch.setattr(process, "GRACE", 0.5)
-    running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
+    running = threading.Thread(target=runner.run, args=(made, asked, 1, stop))
     running.start()
     for k in range(10):
         time.sleep(0.2)
@@ -274,10 +274,10 @@ def test_a_piece_that_writes_is_not_ended_and_one_that_does_not_stop_is_killed(d
 
 def test_one_that_another_process_has_is_waited_for(tmp_path):
     made = plan(tmp_path)
-    left = runner.to_do(made, ["random"], [PENDULUM], [0]).left
-    [path] = left
+    asked = runner.to_do(made, ["random"], [PENDULUM], [0])
+    [path] = asked.left
     lock, stop = HomeLock(made.scratch_of(path)), Stop()
-    running = threading.Thread(target=runner.run, args=(made, left, 1, stop))
+    running = threading.Thread(target=runner.run, args=(made, asked, 1, stop))
     running.start()
     time.sleep(0.5)
     assert running.is_alive() and not path.exists()

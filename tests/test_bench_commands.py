@@ -205,6 +205,17 @@ def test_what_failed_is_damaged_or_cannot_be_run_is_told_and_not_taken_for_done(
     assert "left out: sac-her on Pendulum-v1: it has no goals" in capsys.readouterr().out
 
 
+def test_a_piece_whose_file_is_spoiled_meanwhile_does_not_end_the_others(tiny, tmp_path, monkeypatch, capsys):
+    spoils = tmp_path / "spoils"
+    spoils.write_text('#!/bin/sh\ncase "$3" in *random*) echo "{" > "$3"; exec sleep 600;; esac\nsleep 2; exit 1\n')
+    spoils.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(spoils))
+    assert tiny("random,noop", "Pendulum-v1", "--jobs", "2") == 4
+    said = capsys.readouterr().out
+    assert "1 piece was run, 1 of them failed" in said and "failed: tiny--noop--Pendulum-v1--0" in said
+    assert "damaged: tiny--random--Pendulum-v1--0" in said
+
+
 def test_patience_is_as_long_as_is_said(tiny, tmp_path, monkeypatch, capsys):
     hangs = tmp_path / "hangs"
     hangs.write_text("#!/bin/sh\nsleep 600\n")

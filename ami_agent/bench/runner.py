@@ -151,34 +151,40 @@ def _check_same(path: Path, facts: Facts, fresh: Facts) -> None:
             )
 
 
-def run(plan: Plan, left: dict[Path, Facts], jobs: int, stop: Stop) -> None:
-    """Run pieces, `jobs` at once; a fault in one is kept in its file. None of them outlives this process."""
-    waiting = deque(left)
+def run(plan: Plan, asked: Asked, jobs: int, stop: Stop) -> None:
+    """Run the pieces that are left, `jobs` at once; a fault in one is kept in its file. None of them outlives this
+    process. One whose file somebody else spoils meanwhile is ended, and told as damaged."""
+    waiting = deque(asked.left)
     running: dict[Path, Process] = {}
     told: dict[Path, Told] = {}
     try:
-        with progress(len(left), plan.suite.name) as advance:
+        with progress(len(asked.left), plan.suite.name) as advance:
             while (waiting or running) and not stop.requested:
-                _begin(plan, left, waiting, running, told, jobs, advance)
+                _begin(plan, asked, waiting, running, told, jobs, advance)
                 time.sleep(0.2)
                 for path, child in list(running.items()):
-                    code = child.poll()
-                    tell(path, told[path])
-                    if code is None:
-                        continue
+                    try:
+                        code = child.poll()
+                        tell(path, told[path])
+                        if code is None:
+                            continue
+                        words = "" if code == LockedError.exit_code else ended(child)
+                    except ArtefactError as error:
+                        end_all([child])
+                        asked.damaged[path.stem] = words = str(error)
                     del running[path]
-                    if code == LockedError.exit_code:
+                    if words:
+                        advance(1, f"{path.stem}: {words}")
+                    else:
                         waiting.append(path)  # a process that was launched before came first
                         del told[path]
-                    else:
-                        advance(1, f"{path.stem}: {ended(child)}")
     finally:
         end_all(running.values())
 
 
 def _begin(
     plan: Plan,
-    left: dict[Path, Facts],
+    asked: Asked,
     waiting: deque[Path],
     running: dict[Path, Process],
     told: dict[Path, Told],
@@ -191,26 +197,32 @@ def _begin(
             return
         path = waiting.popleft()
         try:
-            child = launch(plan, path, left[path])
+            launched = launch(plan, path, asked.left[path])
         except LockedError as error:
             if path not in told:
                 say(f"{path.stem}: {error}; waiting for it")
             told[path] = Told(0)
             waiting.append(path)
             continue
-        if child is None:
+        except ArtefactError as error:
+            asked.damaged[path.stem] = str(error)
+            advance(1, f"{path.stem}: {error}")
+            continue
+        if launched is None:
             advance(1)
         else:
-            running[path], told[path] = child, Told(len(read(path)["points"]))
+            running[path], told[path] = launched
 
 
-def launch(plan: Plan, path: Path, fresh: Facts) -> Process | None:
-    """A process for one piece; None if another had it meanwhile. Raises LockedError while another has it."""
+def launch(plan: Plan, path: Path, fresh: Facts) -> tuple[Process, Told] | None:
+    """A process for one piece, whose points so far need not be told; None if another had it meanwhile. Raises
+    LockedError while another has it."""
     scratch = plan.scratch_of(path)
     with HomeLock(scratch):
         if not prepare(path, fresh, scratch):
             return None
-    return Process(path, scratch, plan.patience)
+        told = Told(len(read(path)["points"]))
+    return Process(path, scratch, plan.patience), told
 
 
 def prepare(path: Path, fresh: Facts, scratch: Path | None = None) -> bool:

@@ -170,7 +170,7 @@ def _run(config: Run) -> int:
         if ray:
             elsewhere = cluster.run(plan, asked.left, ray, stop)
         else:
-            run(plan, asked.left, config.jobs, stop)
+            run(plan, asked, config.jobs, stop)
     if stop.requested:
         console.say("stopped; the same command goes on")
         return stop.exit_code
@@ -182,7 +182,7 @@ def _tell(config: Run, asked: Asked, elsewhere: list[Path]) -> int:
     from ami_agent.bench.piece import read
     from ami_agent.bench.schema import DONE, FAILED
 
-    run = {path.stem: read(path) for path in asked.left if path not in elsewhere}
+    run = {path.stem: read(path) for path in asked.left if path not in elsewhere and path.stem not in asked.damaged}
     fails = {name: one["reason"] for name, one in run.items() if one["status"] == FAILED}
     failed, left_out = asked.failed | fails, asked.missing | asked.unfit
     unfinished = [name for name, one in run.items() if one["status"] not in (DONE, FAILED)]
