@@ -135,7 +135,7 @@ def test_settings_that_leave_nothing_to_learn_are_refused(tmp_path):
     environment = Environment("ami/Reach-v0", 4)
     for config, reason in (
         (TrainConfig(steps=100, worlds=4), "too few: learning begins after 2000"),
-        (TrainConfig(study=StudyConfig(capacity=20)), "more than an episode's 50 steps"),
+        (TrainConfig(study=StudyConfig(capacity=20)), "50 steps are too many for the 20 of --study.capacity"),
     ):
         with pytest.raises(UsageError, match=reason):
             train(environment, Run.create(tmp_path, "train"), 0, config, SMALL, Stop())
