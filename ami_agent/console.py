@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -68,6 +68,8 @@ def _own_stdout() -> Iterator[TextIO | None]:
         try:
             yield own
         finally:
+            with suppress(OSError, ValueError):  # what was printed by an older name of it
+                stdout.flush()
             ctypes.CDLL(None).fflush(None)  # what C's own streams still hold
             os.dup2(own.fileno(), 1)
 

@@ -168,7 +168,11 @@ class Environment:
         return self._vector.unwrapped
 
     def close(self) -> None:
-        close(self._vector, self.id)
+        """Close the worlds, each once."""
+        if not self.vector.closed:
+            for world in getattr(self.vector, "envs", [self._vector]):
+                close(world, self.id)
+            self.vector.closed = True
 
     def _senses(self, observation: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """{sense: (n, size)}, 0 for what is not finite; and for each sense, in words, the worlds (n,) where it was."""

@@ -19,6 +19,10 @@ class UsageError(AmiError):
     exit_code = 2
 
 
+class WorldError(UsageError):
+    """Someone else's environment raised in the middle of a life."""
+
+
 class MissingError(AmiError):
     """Something this machine lacks: a package, a GPU, OpenGL, a writable folder."""
 

@@ -39,11 +39,11 @@ def graceful() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.requested = int(number)
+        for each in SIGNALS:  # from here on the kernel itself ends the process, even inside a long C call
+            signal.signal(each, signal.SIG_DFL)
         if sys.stderr is not None:  # where it is closed, descriptor 2 may be anything
             with suppress(OSError):  # not by print, which may be what was interrupted
                 os.write(2, b"\nstopping as soon as this step is done; once more ends it at once\n")
-        for each in SIGNALS:  # from here on the kernel itself ends the process, even inside a long C call
-            signal.signal(each, signal.SIG_DFL)
 
     previous = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
 from ami_agent.learning.live import live
 
+FIRST = sys.stdout  # as those keep it who log to it
 TRAIN = ["train", "--worlds", "1", "--steps", "300", "--warmup", "40", "--study.batch", "8", "--json"]
 
 
@@ -50,6 +52,7 @@ class Mild(gym.Env):
             told = {"success": np.nan, "cost": np.nan if self.episodes % 3 == 0 else 1.0}
         if self.kind == "writes":
             os.write(1, b"a driver talks\n")
+            FIRST.write("and so does a logger\n")
         return (
             self.np_random.normal(size=2).astype(np.float32),
             None if self.kind == "none" else 1.0,
@@ -115,12 +118,18 @@ def test_episodes_that_begin_with_nan_are_void_and_learning_goes_on(capsys):
 
 def test_learning_outlives_a_world_that_raises_when_it_is_closed(capsys):
     facts = told(capsys, *TRAIN, kind="closes badly")
-    assert Path(facts["weights"]).exists() and "while it was closed" in facts["said"]
+    assert Path(facts["weights"]).exists() and facts["said"].count("while it was closed") == 1
+    for command in ("info", "check"):
+        line = ["env", command, "odd/Mild-v0", "--options", '{"kind": "closes badly"}']
+        assert cli.main(line) == (4 if command == "check" else 0)
 
 
 def test_learning_that_a_world_ends_tells_how_to_go_on(capsys):
     said = told(capsys, *TRAIN, "--segment", "20", kind="breaks", code=2)["said"]
-    assert "OSError: the cable" in said and "ami-agent train --resume runs/" in said
+    again = re.search("ami-agent train --resume (runs/\\S+)", said)
+    assert "OSError: the cable" in said and again
+    said = told(capsys, "train", "--resume", again[1], "--steps", "30", code=2)["said"]
+    assert "too few" in said and "Go on" not in said
 
 
 @pytest.mark.parametrize("kind", ["", "only one"])
@@ -137,5 +146,7 @@ def test_json_is_alone_on_stdout_whoever_writes_there(tmp_path):
         "from ami_agent import cli\n"
         "sys.exit(cli.main([*odd.RANDOM, '--env', 'odd/Mild-v0', '--options', '{\"kind\": \"writes\"}']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert json.loads(done.stdout)["episodes"] == 8 and "a driver talks" in done.stderr and done.returncode == 0
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=buffered)
+    assert json.loads(done.stdout)["episodes"] == 8 and done.returncode == 0
+    assert "a driver talks" in done.stderr and "and so does a logger" in done.stderr

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,11 +129,19 @@ raise SystemExit(stop.exit_code)
 """
 
 
-def start(stubborn: bool, ignored: bool = False) -> subprocess.Popen[str]:
+def start(stubborn: bool, ignored: bool = False, full: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", LOOP.format(stubborn=stubborn)]
+    errors = None
+    if full:
+        reading, errors = os.pipe()
+        os.set_blocking(errors, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(errors, bytes(4096))
+        os.set_blocking(errors, True)
     if ignored:
         command = ["bash", "-c", "trap '' INT; exec \"$@\"", "-", *command]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     if process.stdout is None or process.stdout.readline() != "ready\n":
         pytest.fail("the loop did not start")
     return process
@@ -144,6 +153,15 @@ def test_sigint_ends_the_loop_also_when_inherited_as_ignored(ignored: bool) -> N
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+def test_a_terminal_that_takes_nothing_does_not_keep_the_second_signal_off() -> None:
+    process = start(stubborn=True, full=True)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    assert process.returncode == -signal.SIGINT
 
 
 def test_second_signal_stops_at_once() -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import numpy as np
@@ -31,7 +32,8 @@ def read(path: Path) -> Facts:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         needed = [facts[name] for name in ("agent", "task", "seed", "settings", "status")]
-        needed += [point[name] for point in facts["points"] for name in ("steps", "cpu_seconds", "returns")]
+        needed += [point[name] for point in facts["points"] for name in ("steps", "cpu_seconds", "successes")]
+        needed += [fmean(point["returns"]) for point in facts["points"]]
         return {**facts, "points": list(facts["points"]), "settings": {**facts["settings"]}}
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ArtefactError(f"{path} is damaged: {type(error).__name__}: {error}") from error

@@ -182,7 +182,12 @@ def _tell(config: Run, asked: Asked, elsewhere: list[Path]) -> int:
     from ami_agent.bench.piece import read
     from ami_agent.bench.schema import DONE, FAILED
 
-    run = {path.stem: read(path) for path in asked.left if path not in elsewhere and path.stem not in asked.damaged}
+    run = {}
+    for path in [path for path in asked.left if path not in elsewhere and path.stem not in asked.damaged]:
+        try:
+            run[path.stem] = read(path)
+        except ArtefactError as error:
+            asked.damaged[path.stem] = str(error)
     fails = {name: one["reason"] for name, one in run.items() if one["status"] == FAILED}
     failed, left_out = asked.failed | fails, asked.missing | asked.unfit
     unfinished = [name for name, one in run.items() if one["status"] not in (DONE, FAILED)]

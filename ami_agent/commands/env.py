@@ -21,6 +21,7 @@ from ami_agent.commands.common import parse_options
 from ami_agent.commands.env_facts import facts, fancy, overview, show_table, text
 from ami_agent.environment import Environment, all_senses, find, make
 from ami_agent.errors import ArtefactError, UsageError
+from ami_agent.foreign.faults import close
 from ami_envs.plugins import Plugin, load_plugins
 from ami_envs.registry import ENGINE_OPTIONS, TASKS
 
@@ -133,7 +134,7 @@ def _info(config: Info) -> int:
     sizes = {name: one["shape"][0] for name, one in said["senses"].items() if len(one.get("shape", ())) == 1}
     for name, entries in angles_of(spec.id, env, partial(make, spec), asked, sizes).items():
         said["senses"][name]["angles"] = list(entries)
-    env.close()
+    close(env, spec.id)
     if config.json:
         console.emit(said)
     else:

@@ -79,8 +79,8 @@ def main(config: Config) -> int:
         raise UsageError(f"{spec.id} has no oracle: only worlds of ami_envs have; try --agent random")
     console.say(f"one episode of {spec.id} ...")
     film = shoot(env, draw, config.agent, config.seed)
-    close(env, spec.id)
     period = control_period(env.unwrapped)
+    close(env, spec.id)
     write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], 1 / (period or PERIOD)))
     told = {"file": path.absolute(), "steps": film.steps, "success": film.success, "pace": film.pace}
     if config.json:
@@ -114,7 +114,7 @@ def stage(
         env = make(spec, options)
         with suppress(ValueError):  # not on MuJoCo, or its camera is orthographic
             return env, Rays(env.unwrapped)
-        env.close()
+        close(env, spec.id)
     env = make(spec, options, render_mode="rgb_array", **chosen)
     return env, partial(picture, env)
 

@@ -17,7 +17,7 @@ from ami_agent.brains import learned_path, train_command
 from ami_agent.commands.common import LARGEST_SEED, check_range, parse_options
 from ami_agent.configs import build, flags
 from ami_agent.environment import Environment
-from ami_agent.errors import LockedError, NumericalError, UsageError
+from ami_agent.errors import LockedError, NumericalError, UsageError, WorldError
 from ami_agent.learning.train import TrainConfig, has_checkpoint, train
 from ami_agent.memory.lock import HomeLock
 from ami_agent.repeat import MOST
@@ -133,9 +133,8 @@ def learn(config: Config, stop: Stop) -> tuple[Run, Config, Brain] | None:
         stack.callback(environment.close)
         try:
             brain, done = train(environment, run, config.seed, config.train, config.brain, stop)
-        except (NumericalError, UsageError) as error:
-            lived = isinstance(error, NumericalError) or has_checkpoint(run)  # else it may never have begun
-            raise type(error)(f"{error}; {_goodbye(run, config)}" if lived else str(error)) from error
+        except (NumericalError, WorldError) as error:
+            raise type(error)(f"{error}; {_goodbye(run, config)}") from error
         if not done:
             run.finish("stopped", steps=brain.steps)
             console.say(_goodbye(run, config))

@@ -90,9 +90,9 @@ def _open_to_draw(spec: EnvSpec, options: dict[str, Any], repeat: int) -> tuple[
         drawn = make(spec, options, repeat, render_mode="rgb_array")
         drawn.reset()
         if _picture(drawn.render) is not None:
-            env.close()
+            close(env, spec.id)
             return drawn, drawn.render
-        drawn.close()
+        close(drawn, spec.id)
     return env, _nothing
 
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from ami_agent import console
-from ami_agent.errors import AmiError, ArtefactError, MissingError, UsageError
+from ami_agent.errors import AmiError, ArtefactError, MissingError, UsageError, WorldError
 from ami_envs import registry
 from ami_envs.mjcf import SceneError
 from ami_envs.senses.gl import NoGraphics
@@ -55,7 +55,7 @@ def living(id: str) -> Iterator[None]:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        raise UsageError(f"{id} raised {what}; `ami-agent env check` tries all of it") from error
+        raise WorldError(f"{id} raised {what}; `ami-agent env check` tries all of it") from error
 
 
 def close(env: gym.Env | VectorEnv, id: str) -> None:
@@ -63,5 +63,5 @@ def close(env: gym.Env | VectorEnv, id: str) -> None:
     try:
         with living(id):
             env.close()
-    except UsageError as error:
+    except WorldError as error:
         console.say(f"while it was closed, {error}")

@@ -154,6 +154,7 @@ class Training:
                 own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
                 student.load(own, students[name])
         self.brain.steps, self.environment.void = int(meta["steps"]), int(meta.get("void", 0))
+        self.environment.tells_success = bool(meta.get("tells_success", False))
         self.brain.stride = float(meta.get("stride", 0.0))
 
     def learn(self, stop: Stop) -> bool:
@@ -182,6 +183,7 @@ class Training:
             **self.brain.meta(),
             "replay": self.student.replay.state(),
             "void": self.environment.void,
+            "tells_success": self.environment.tells_success,
             "students": students,
         }
         checkpoints.save(self.run.folder / "checkpoints", tensors, meta)

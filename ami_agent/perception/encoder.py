@@ -52,8 +52,8 @@ class Normaliser(nn.Module):
     """Shifts and scales a sense by the mean and spread of experience; saved with the weights.
 
     An entry that hardly varies, by itself or beside the others of its sense, is taken for a constant and not scaled:
-    what varies in it is noise. What is `OUTLANDISH` times as large as an entry usually is, as where a sensor fails or
-    has nothing to tell, has no say in its scale, and is taken in as the most that there is.
+    what varies in it is noise. What is beyond `OUTLANDISH`, and as many times an entry's median, as where a sensor
+    fails now and then, has no say in its scale, and is taken in as the most that there is.
     """
 
     mean: Tensor
