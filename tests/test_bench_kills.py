@@ -52,7 +52,7 @@ def test_what_was_done_is_kept_beside_where_there_is_nothing_to_go_on_from(tmp_p
     """As where the runs were deleted, or another machine made it."""
     monkeypatch.setattr(ours, "ours", lambda task: SMALL)
     short, longer = plan(tmp_path), plan(tmp_path, steps=1200)
-    path, point = longer.path(agent, PENDULUM, 0), {"steps": 800, "cpu_seconds": 1.0, "returns": [1.0]}
+    path, point = longer.path(agent, PENDULUM, 0), {"steps": 800, "cpu_seconds": 1.0, "returns": [1.0], "successes": []}
     done = short.fresh(agent, PENDULUM, 0) | {"status": "done", "points": [point], "run": "gone", "versions": {}}
     for name in (f"{path.name}.before", f"{path.name}.before-2"):
         write_json(path, done)
