@@ -6,11 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ami_agent.bench import process
 from ami_agent.bench.results import file_name
 from ami_agent.bench.schema import evaluation_seeds
 from ami_agent.bench.suites import SUITES, Suite, Task
 
 GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # one pixel
+
+
+def stand_in(monkeypatch, folder: Path, script: str) -> None:
+    """Pieces run a shell script in place of Python."""
+    program = folder / "stand-in"
+    program.write_text(f"#!/bin/sh\n{script}")
+    program.chmod(0o755)
+    monkeypatch.setattr(process.sys, "executable", str(program))
 
 
 def judged(suite: Suite, task: Task, seed: int, score: float) -> dict[str, Any]:

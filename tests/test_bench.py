@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pieces import stand_in
 
 from ami_agent import checkpoints
 from ami_agent.bench import names, ours, piece, process, runner, work
@@ -196,10 +197,8 @@ def test_what_another_process_runs_is_left_alone(tmp_path, monkeypatch):
     whole = path.read_bytes()
     assert work.main(path, scratch) == 0 and path.read_bytes() == whole  # it came to its end while this one began
     path.write_bytes(before)
-    late = tmp_path / "late"  # the first time, another process comes first, and is killed in the midst of it
-    late.write_text(f'#!/bin/sh\nmkdir {tmp_path}/once && exit 75\nexec {sys.executable} "$@"\n')
-    late.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(late))
+    # the first time, another process comes first, and is killed in the midst of it
+    stand_in(monkeypatch, tmp_path, f'mkdir {tmp_path}/once && exit 75\nexec {sys.executable} "$@"\n')
     assert run(made, "random")[0]["status"] == "done" and (tmp_path / "once").exists()
 
 
@@ -243,10 +242,7 @@ def test_a_piece_that_a_signal_stopped_goes_on_and_one_that_failed_keeps_why(tmp
 @pytest.fixture
 def deaf(tmp_path, monkeypatch):
     """Pieces run a program that writes nothing and hears no signal."""
-    program = tmp_path / "deaf"
-    program.write_text("#!/bin/sh\ntrap '' INT TERM\nsleep 600\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(program))
+    stand_in(monkeypatch, tmp_path, "trap '' INT TERM\nsleep 600\n")
 
 
 def test_a_piece_that_does_not_get_on_is_ended_and_kept_as_failed(deaf, tmp_path):

@@ -10,10 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pieces import stand_in
 from test_bench import PENDULUM, SUITE, here, plan, timeless
 
 from ami_agent import cli
-from ami_agent.bench import cluster, process, runner
+from ami_agent.bench import cluster, runner
 from ami_agent.bench.piece import read
 from ami_agent.bench.suites import SUITES
 from ami_agent.errors import MissingError
@@ -39,14 +40,11 @@ def test_a_piece_that_is_killed_goes_on_once_and_one_that_hangs_does_not(tmp_pat
     made, count = plan(tmp_path), tmp_path / "count"
     path, fresh = made.path("random", PENDULUM, 0), made.fresh("random", PENDULUM, 0)
     runner.prepare(path, fresh)
-    program = tmp_path / "program"
-    program.write_text(f"""#!/bin/sh
-echo >> {count}
+    script = f"""echo >> {count}
 [ $(wc -l < {count}) -gt {times} ] || {harm}
 exec {sys.executable} "$@"
-""")
-    program.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(program))
+"""
+    stand_in(monkeypatch, tmp_path, script)
     facts = json.loads(cluster._work(path.name, path.read_text(), 0.5 if "sleep" in harm else 0))
     assert (facts["status"], facts["reason"]) == ("failed" if reason else "done", reason)
 

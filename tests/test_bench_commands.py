@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packages import install
-from pieces import made_up, write
+from pieces import made_up, stand_in, write
 from test_bench import SUITE, here, plan
 
 from ami_agent import cli
@@ -206,10 +206,8 @@ def test_what_failed_is_damaged_or_cannot_be_run_is_told_and_not_taken_for_done(
 
 
 def test_a_piece_whose_file_is_spoiled_meanwhile_does_not_end_the_others(tiny, tmp_path, monkeypatch, capsys):
-    spoils = tmp_path / "spoils"
-    spoils.write_text('#!/bin/sh\ncase "$3" in *random*) echo "{" > "$3"; exec sleep 600;; esac\nsleep 2; exit 1\n')
-    spoils.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(spoils))
+    spoils = 'case "$3" in *random*) echo "{" > "$3"; exec sleep 600;; esac\nsleep 2; exit 1\n'
+    stand_in(monkeypatch, tmp_path, spoils)
     assert tiny("random,noop", "Pendulum-v1", "--jobs", "2") == 4
     said = capsys.readouterr().out
     assert "1 piece was run, 1 of them failed" in said and "failed: tiny--noop--Pendulum-v1--0" in said
@@ -217,10 +215,7 @@ def test_a_piece_whose_file_is_spoiled_meanwhile_does_not_end_the_others(tiny, t
 
 
 def test_patience_is_as_long_as_is_said(tiny, tmp_path, monkeypatch, capsys):
-    hangs = tmp_path / "hangs"
-    hangs.write_text("#!/bin/sh\nsleep 600\n")
-    hangs.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(hangs))
+    stand_in(monkeypatch, tmp_path, "sleep 600\n")
     assert tiny("random", "Pendulum-v1", "--patience", "0.5") == 4
     assert "failed: tiny--random--Pendulum-v1--0: it wrote nothing for 0.5 s, and was ended" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ami_agent.environment import Environment
 from ami_agent.errors import NumericalError
-from ami_agent.evaluation.film import gif
+from ami_agent.evaluation.film import as_lived
 from ami_agent.evaluation.resimulate import film_of
 from ami_agent.evaluation.watched import Watched
 from ami_agent.learning.live import live
@@ -66,8 +66,7 @@ def films(episodes: Sequence[Episode], options: dict[str, Any], name: str, perio
         frames = [_small(frame) for frame in film_of(episode, options, name, FRAMES)]
         if not frames:
             return {}
-        seconds = (len(episode) + 1) * (period or 0.04)
-        picture = base64.b64encode(gif(frames, len(frames) / seconds)).decode("ascii")
+        picture = base64.b64encode(as_lived(frames, len(episode), period)).decode("ascii")
         made[place] = {"seed": episode.seed, "gif": picture}
     return made
 

@@ -27,7 +27,6 @@ from ami_agent.foreign.faults import close
 from ami_envs.registry import is_ours
 from ami_envs.senses.gl import NoGraphics
 
-PERIOD = 0.04  # seconds between pictures, where the world does not say how long a step is
 HOLD = 10  # how often a film shows its last picture
 MOST = 200  # pictures of a film: longer episodes are sped up
 PATIENCE = 3.0  # seconds without a word while a film is made, twice as many each time
@@ -81,7 +80,7 @@ def main(config: Config) -> int:
     film = shoot(env, draw, config.agent, config.seed)
     period = control_period(env.unwrapped)
     close(env, spec.id)
-    write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], 1 / (period or PERIOD)))
+    write_bytes(path, _encode(path.suffix.lower(), [*film.frames, *film.frames[-1:] * HOLD], period))
     told = {"file": path.absolute(), "steps": film.steps, "success": film.success, "pace": film.pace}
     if config.json:
         console.emit(told)
@@ -170,10 +169,12 @@ def _check_path(path: Path, force: bool) -> None:
         raise UsageError(f"{path} is there already; give another --out, or --force to replace a file")
 
 
-def _encode(kind: str, frames: list[np.ndarray], fps: float) -> bytes:
-    if kind == ".gif":
-        from ami_agent.evaluation.film import gif
+def _encode(kind: str, frames: list[np.ndarray], period: float) -> bytes:
+    """A film as bytes, a step in `period` seconds; 0 where that is not known."""
+    from ami_agent.evaluation.film import PERIOD, gif
 
+    fps = 1 / (period or PERIOD)
+    if kind == ".gif":
         return gif(frames, fps)
     import imageio.v2 as imageio
 

@@ -19,7 +19,7 @@ from ami_agent.commands.casting import Cast, cast, learned_repeat
 from ami_agent.commands.common import LARGEST_SEED, check_range, in_session, parse_options, pick_device
 from ami_agent.environment import Environment
 from ami_agent.errors import UsageError
-from ami_agent.evaluation.film import filmstrip, gif
+from ami_agent.evaluation.film import as_lived, filmstrip
 from ami_agent.evaluation.memory_map import memory_map
 from ami_agent.evaluation.place_map import place_map
 from ami_agent.evaluation.report import write_report
@@ -223,8 +223,7 @@ def _moments(player: Cast) -> str:
 def _film(config: Config, episode: Episode, period: float) -> tuple[list[np.ndarray], bytes]:
     """Pictures of an episode and a GIF of them that takes as long as the episode did; empty if it cannot be drawn."""
     frames = film_of(episode, parse_options(config.options), config.env)
-    seconds = (len(episode) + 1) * (period or 0.04)
-    return frames, gif(frames, len(frames) / seconds) if frames else b""
+    return frames, as_lived(frames, len(episode), period) if frames else b""
 
 
 def _tell(config: Config, facts: dict[str, Any], before: tuple[int, int], report: Path, stopped: bool) -> None:

@@ -10,6 +10,14 @@ import numpy as np
 from PIL import Image
 from scipy.spatial import cKDTree
 
+PERIOD = 0.04  # seconds that a decision is shown for, where the world does not say how long it lasts
+
+
+def as_lived(frames: Sequence[np.ndarray], steps: int, period: float) -> bytes:
+    """A `gif` of pictures spread over an episode of so many decisions that takes as long as they did, `period` seconds
+    each; 0 where that is not known."""
+    return gif(frames, len(frames) / ((steps + 1) * (period or PERIOD)))
+
 
 def gif(frames: Sequence[np.ndarray], fps: float, scale: int = 1) -> bytes:
     """An endless GIF of `frames` (each (H, W, 3) uint8, alike in shape), `scale` times larger without smoothing.
